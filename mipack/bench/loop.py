@@ -1,0 +1,317 @@
+"""Race models on ONNX Runtime: alternately in one process, so that all meet the same machine.
+
+Each round runs every model once, in reversed order every other round; threads are fixed and do
+not spin while they wait. A model too fast for the clock runs several times per sample. Rounds go
+on until the ratio is known well or the time is spent, but never fewer than give an interval.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from mipack.bench import stats
+from mipack.bench.memory import footprint
+from mipack.errors import InputError
+from mipack.runtime.machine import TINY_MODEL, physical_cores
+from mipack.runtime.session import Feeds, Session
+
+Clock = Callable[[], float]
+Run = Callable[[], object]
+
+SHORTEST_SAMPLE = 0.002
+"""Seconds that one sample should last at least, far above what clock and scheduler blur."""
+MOST_REPEATS = 10_000
+PRECISE = 0.01
+"""Once every ratio is known to within this, more rounds tell nothing."""
+MOST_DOUBLINGS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One model on one input shape. `samples_ms` are raw, one per round and per single run: each
+    is the mean over `repeats` runs. `peak_memory_bytes` is what loading and running adds to a
+    process that holds only the runtime; None where it could not be measured."""
+
+    name: str
+    shape: str
+    samples_ms: tuple[float, ...]
+    repeats: int
+    load_ms: float
+    peak_memory_bytes: int | None
+    threads: int
+    provider: str
+
+    @property
+    def median_ms(self) -> float:
+        """Milliseconds of a typical run."""
+        return stats.median(self.samples_ms)
+
+    @property
+    def p95_ms(self) -> float:
+        """Milliseconds that 95 % of the samples stay under."""
+        return stats.p95(self.samples_ms)
+
+    def to_json(self) -> dict[str, object]:
+        """Everything above as plain values, raw samples included."""
+        return {
+            "name": self.name,
+            "shape": self.shape,
+            "median_ms": self.median_ms,
+            "p95_ms": self.p95_ms,
+            "load_ms": self.load_ms,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "threads": self.threads,
+            "provider": self.provider,
+            "repeats": self.repeats,
+            "samples_ms": list(self.samples_ms),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One model against the base on one input shape."""
+
+    name: str
+    base: str
+    shape: str
+    ratio: stats.Ratio
+
+    def to_json(self) -> dict[str, object]:
+        """The names and the ratio as plain values."""
+        return {
+            "name": self.name,
+            "base": self.base,
+            "shape": self.shape,
+            "ratio": self.ratio.value,
+            "interval": [self.ratio.low, self.ratio.high],
+            "noise": self.ratio.noise,
+            "noisy": self.ratio.noisy,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a race showed: a `Timing` per shape and model, a `Contrast` per shape and model but
+    the base, and the counts that the caller knows of each model (bytes, parameters, MACs)."""
+
+    timings: tuple[Timing, ...]
+    contrasts: tuple[Contrast, ...]
+    counts: tuple[tuple[str, Mapping[str, int]], ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        """Time of the second model over that of the first, on the first shape."""
+        return self.contrasts[0].ratio.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of `ratio`."""
+        return self.contrasts[0].ratio.low, self.contrasts[0].ratio.high
+
+    @property
+    def noisy(self) -> bool:
+        """Whether some ratio is not known well enough to be quoted."""
+        return any(contrast.ratio.noisy for contrast in self.contrasts)
+
+    @property
+    def warning(self) -> str | None:
+        """One line about the least certain ratio if it is noisy, else None."""
+        worst = max(self.contrasts, key=lambda contrast: contrast.ratio.noise)
+        if not worst.ratio.noisy:
+            return None
+        verdict = (
+            f"the ratio of {worst.name} is only known to within {worst.ratio.noise:.0%}"
+            if worst.ratio.decided
+            else f"it cannot tell whether {worst.name} or {worst.base} is faster"
+        )
+        return f"this machine is too noisy: on {worst.shape} {verdict}; stop other work and repeat"
+
+    def to_json(self) -> dict[str, object]:
+        """The whole race as plain values."""
+        return {
+            "timings": [timing.to_json() for timing in self.timings],
+            "contrasts": [contrast.to_json() for contrast in self.contrasts],
+            "counts": {name: dict(values) for name, values in self.counts},
+            "noisy": self.noisy,
+            "warning": self.warning,
+        }
+
+
+def compare(
+    models: Sequence[tuple[str, bytes | Path]],
+    feeds: Feeds | Sequence[tuple[str, Feeds]],
+    *,
+    rounds: int = 30,
+    warmup: int = 5,
+    threads: int | None = None,
+    seconds: float | None = 10.0,
+    provider: str = "cpu",
+    counts: Sequence[Mapping[str, int]] = (),
+) -> Comparison:
+    """Time `models`, the first of which is the base, on one set of feeds or on labelled sets.
+
+    `seconds` bounds the rounds of all shapes together, but `stats.FEWEST_ROUNDS` rounds always
+    run; None sets no bound. `rounds` is the number after which it may stop early. `threads`
+    defaults to the physical cores. `counts` holds known numbers of each model, in order.
+    Raises InputError for fewer than two models, unusable numbers, or feeds that a model refuses.
+    """
+    labelled = [(_label(feeds), feeds)] if isinstance(feeds, Mapping) else list(feeds)
+    if len(models) < 2 or not labelled:
+        raise InputError("bench needs at least two models and one set of inputs")
+    _check(rounds=rounds, threads=threads, seconds=seconds)
+    race = _Race(models, threads or physical_cores(), provider)
+    share = None if seconds is None else seconds / len(labelled)
+    timings: list[Timing] = []
+    contrasts: list[Contrast] = []
+    for shape, arrays in labelled:
+        runs = race.runners(arrays)
+        samples, repeats = measure(runs, rounds=rounds, warmup=warmup, seconds=share)
+        timings += race.timings(shape, arrays, samples, repeats)
+        contrasts += race.contrasts(shape, samples)
+    known = zip((name for name, _ in models), counts, strict=True) if counts else ()
+    return Comparison(tuple(timings), tuple(contrasts), tuple(known))
+
+
+def measure(
+    runs: Sequence[Run],
+    *,
+    rounds: int,
+    warmup: int,
+    seconds: float | None,
+    clock: Clock = time.perf_counter,
+) -> tuple[list[list[float]], list[int]]:
+    """Milliseconds per run, `samples[model][round]`, and the runs behind each sample by model."""
+    limit = float("inf") if seconds is None else seconds
+    repeats = [_warm_up(run, warmup, limit / 10, clock) for run in runs]
+    samples: list[list[float]] = [[] for _ in runs]
+    start = clock()
+    while not _enough(samples, rounds, clock() - start >= limit):
+        forward = range(len(runs))
+        for index in forward if len(samples[0]) % 2 == 0 else reversed(forward):
+            samples[index].append(_sample(runs[index], repeats[index], clock))
+    return samples, repeats
+
+
+class _Race:
+    """The sessions of one race and what is known of them."""
+
+    def __init__(
+        self, models: Sequence[tuple[str, bytes | Path]], threads: int, provider: str
+    ) -> None:
+        self._models, self._threads, self._wanted = models, threads, provider
+        Session(TINY_MODEL, threads=threads, provider=provider)  # else the first load pays for all
+        loaded = [self._load(model) for _, model in models]
+        self._sessions = [session for session, _ in loaded]
+        self._load_ms = [milliseconds for _, milliseconds in loaded]
+
+    def _load(self, model: bytes | Path) -> tuple[Session, float]:
+        start = time.perf_counter()
+        session = Session(model, threads=self._threads, provider=self._wanted)
+        return session, (time.perf_counter() - start) * 1000
+
+    def runners(self, feeds: Feeds) -> list[Run]:
+        """One callable per model; InputError names the model that refuses the feeds."""
+        return [
+            _runner(name, session, feeds)
+            for (name, _), session in zip(self._models, self._sessions, strict=True)
+        ]
+
+    def timings(
+        self, shape: str, feeds: Feeds, samples: list[list[float]], repeats: list[int]
+    ) -> list[Timing]:
+        """The record of every model; measures its memory on the way."""
+        return [
+            Timing(
+                name=name,
+                shape=shape,
+                samples_ms=tuple(samples[index]),
+                repeats=repeats[index],
+                load_ms=self._load_ms[index],
+                peak_memory_bytes=footprint(
+                    model, feeds, threads=self._threads, provider=self._wanted
+                ),
+                threads=self._threads,
+                provider=self._sessions[index].providers[0],
+            )
+            for index, (name, model) in enumerate(self._models)
+        ]
+
+    def contrasts(self, shape: str, samples: list[list[float]]) -> list[Contrast]:
+        """Every model but the first against the first."""
+        base = self._models[0][0]
+        return [
+            Contrast(name, base, shape, stats.ratio(samples[0], other))
+            for (name, _), other in zip(self._models[1:], samples[1:], strict=True)
+        ]
+
+
+def _runner(name: str, session: Session, feeds: Feeds) -> Run:
+    missing = [wanted for wanted in session.inputs if wanted not in feeds]
+    if missing:
+        raise InputError(
+            f"no array for the input {missing[0]!r} of {name}",
+            hint=f"the inputs of {name} are: {', '.join(session.inputs)}",
+        )
+    try:
+        session.run(feeds)
+    except InputError as error:
+        raise InputError(f"{name}: {error.args[0]}", hint=error.hint) from error
+    return lambda: session.run(feeds)
+
+
+def _warm_up(run: Run, warmup: int, limit: float, clock: Clock) -> int:
+    """Run until caches and clocks have settled; return the runs that make one sample."""
+    start, fastest = clock(), float("inf")
+    for _ in range(max(1, warmup)):
+        before = clock()
+        run()
+        fastest = min(fastest, clock() - before)
+        if clock() - start > limit:
+            break
+    return min(MOST_REPEATS, max(1, ceil(SHORTEST_SAMPLE / max(fastest, 1e-9))))
+
+
+def _sample(run: Run, repeats: int, clock: Clock) -> float:
+    """Milliseconds per run, the mean of `repeats` runs."""
+    start = clock()
+    for _ in range(repeats):
+        run()
+    return (clock() - start) * 1000 / repeats
+
+
+def _enough(samples: list[list[float]], rounds: int, late: bool) -> bool:
+    """Whether to stop. Precision is looked at only when the rounds have doubled: stopping at the
+    first lucky interval of many would make intervals too narrow."""
+    done = len(samples[0])
+    if done < stats.FEWEST_ROUNDS:
+        return False
+    if late or done >= rounds << MOST_DOUBLINGS:
+        return True
+    looks = (rounds << doubling for doubling in range(MOST_DOUBLINGS))
+    return done in looks and _precise(samples)
+
+
+def _precise(samples: list[list[float]]) -> bool:
+    return all(stats.ratio(samples[0], other).noise <= PRECISE for other in samples[1:])
+
+
+def _label(feeds: Feeds) -> str:
+    """The shapes of the feeds as text, e.g. "input_ids=8x128"."""
+    return ", ".join(
+        f"{name}={'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in feeds.items()
+    )
+
+
+def _check(*, rounds: int, threads: int | None, seconds: float | None) -> None:
+    if rounds < stats.FEWEST_ROUNDS:
+        raise InputError(
+            f"{rounds} rounds give no 95 % interval", hint=f"use {stats.FEWEST_ROUNDS} or more"
+        )
+    if threads is not None and threads < 1:
+        raise InputError(f"cannot run on {threads} threads", hint="use 1 or more")
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"cannot measure in {seconds:g} seconds", hint="give a positive time")

@@ -1,0 +1,226 @@
+"""Rules -> groups: run every node's rule, settle the equations, collect what is tied together.
+
+A *group* is one static atom that touches a matrix of the file: units that live or die together
+everywhere. It is *free* when neither frozen nor normalised over (a width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+import mipack.ops  # noqa: F401 - registers the rules
+from mipack.couple.cost import Cost
+from mipack.couple.families import contexts
+from mipack.couple.naming import group_kind, group_names
+from mipack.graph.probe import Probe, constant_arrays
+from mipack.graph.view import Linear, NodeView, Statements
+from mipack.layout import (
+    Inexpressible,
+    Kind,
+    Layout,
+    Term,
+    factors,
+    find,
+    is_static,
+    leaves,
+    size_of,
+)
+from mipack.ops.registry import key, rule_for
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Units that are cut together; `touches` lists (initializer, axis) in topological order."""
+
+    name: str
+    atom: Term
+    size: int
+    kind: str
+    touches: tuple[tuple[str, int], ...]
+    within: tuple[Term, ...]
+    frozen: tuple[str, ...]
+    width: tuple[str, ...]
+    macs: int
+
+    @property
+    def free(self) -> bool:
+        """Neither frozen, nor normalised over, nor chosen per unit of another group."""
+        return not (self.frozen or self.width or self.within)
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """All that later stages know of the graph's structure; they see axes, never ops."""
+
+    model: ir.Model
+    probe: Probe
+    layout: Layout
+    axes: Mapping[str, tuple[Term, ...]]
+    said: Statements
+    groups: tuple[Group, ...]
+    constants: Mapping[str, np.ndarray[Any, Any]]
+    unknown_ops: Mapping[str, int]
+
+    @cached_property
+    def cost(self) -> Cost:
+        """MACs and parameters as functions of widths."""
+        weights = [self.axes[n] for n, v in self.constants.items() if v.ndim and n in self.axes]
+        return Cost([t for ts in self.said.products.values() for t in ts], weights)
+
+    @property
+    def free(self) -> tuple[Group, ...]:
+        """The groups that may be cut."""
+        return tuple(group for group in self.groups if group.free)
+
+    def linears_reading(self, group: Group) -> list[Linear]:
+        """Contractions with weights that absorb the group."""
+        return [
+            site
+            for site in self.said.linears
+            if group.atom in leaves(self.axes[site.x][site.x_axis])
+        ]
+
+
+class _Solver:
+    def __init__(self, model: ir.Model, probe: Probe) -> None:
+        self.model, self.probe = model, probe
+        self.layout, self.said = Layout(), Statements()
+        self.constants = constant_arrays(model)
+        self.terms: dict[str, list[Term]] = {}
+        self.unknown: dict[str, int] = {}
+        opset = model.graph.opset_imports.get("")
+        self.opset = int(opset or model.graph.opset_imports.get("ai.onnx", 17))
+
+    def axes(self, name: str) -> list[Term]:
+        if name not in self.terms:
+            shape = self.probe.shapes.get(name) or ()
+            self.terms[name] = [self.layout.atom(size) for size in shape]
+        return self.terms[name]
+
+    def run(self) -> None:
+        for value in [*self.model.graph.inputs, *self.model.graph.outputs]:
+            for term in self.axes(value.name or ""):
+                self.layout.freeze(term, f"interface: {value.name} belongs to the signature")
+        for node in self.model.graph:
+            self.node(node)
+        self.layout.settle()
+        for terms in self.terms.values():
+            for term in terms:
+                parts = map(find, factors(term))
+                if any(part.kind is Kind.SUM and not is_static(part) for part in parts):
+                    self.layout.freeze(term, "static part of a concatenation of dynamic size")
+
+    def node(self, node: ir.Node) -> None:
+        outputs = [v.name for v in node.outputs if v.name]
+        if outputs and all(o in self.probe.shape_arithmetic for o in outputs):
+            if node.op_type != "Shape":
+                self._freeze_values(outputs, f"shape arithmetic [{node.op_type} {node.name}]")
+            return
+        view = NodeView(
+            node, self.layout, self.axes, self.probe, self.constants, self.said, self.opset
+        )
+        problem = self._unreadable(node, view)
+        apply = rule_for(node)
+        if apply is None and not problem:
+            self.unknown[key(node)] = self.unknown.get(key(node), 0) + 1
+            problem = f"no rule for {key(node)}"
+        if problem or apply is None:
+            self._freeze_node(node, view, problem)
+            return
+        try:
+            apply(view)
+        except (Inexpressible, IndexError, KeyError, TypeError, ValueError) as error:
+            self._freeze_node(node, view, f"the rule does not cover this form ({error})")
+            return
+        for index in view.unaccounted():
+            self._freeze_node(node, view, f"operand {index} is not understood")
+
+    def _unreadable(self, node: ir.Node, view: NodeView) -> str:
+        if any(a.type.name.startswith("GRAPH") for a in node.attributes.values()):
+            return "control flow"
+        for name in [*view.inputs, *view.outputs]:
+            if name and name not in self.probe.shapes:
+                return f"the shape of {name} is not known"
+            shape = self.probe.shapes.get(name) if name else ()
+            if shape is None:
+                return f"{name} is no tensor of one rank"
+            if any(0 in size for size in shape):
+                return f"{name} is empty in a probe"
+        return ""
+
+    def _freeze_node(self, node: ir.Node, view: NodeView, why: str) -> None:
+        captured = [
+            v.name
+            for sub in _graphs(node)
+            for inner in sub.all_nodes()
+            for v in inner.inputs
+            if v is not None and v.name in self.probe.shapes
+        ]
+        self._freeze_values([*view.inputs, *view.outputs, *captured], f"{why} [{view.label}]")
+
+    def _freeze_values(self, names: Iterable[str | None], why: str) -> None:
+        for name in names:
+            for term in self.axes(name) if name else ():
+                self.layout.freeze(term, why)
+
+
+def _graphs(node: ir.Node) -> list[ir.Graph]:
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found.extend(attribute.as_graphs())
+    return found
+
+
+def couple(model: ir.Model, probe: Probe) -> Coupling:
+    """The coupling of a canonical model."""
+    solver = _Solver(model, probe)
+    solver.run()
+    touches: dict[Term, list[tuple[str, int]]] = {}
+    for name, array in solver.constants.items():
+        for axis, term in enumerate(solver.terms.get(name, ())):
+            for leaf in dict.fromkeys(leaves(term)):
+                touches.setdefault(leaf, []).append((name, axis))
+    atoms = [
+        atom
+        for atom, places in touches.items()
+        if is_static(atom)
+        and size_of(atom)[0] > 1
+        and any(solver.constants[name].ndim >= 2 for name, _ in places)
+    ]
+    families = contexts(solver.terms.values(), solver.said.together)
+    axes = {name: tuple(terms) for name, terms in solver.terms.items()}
+    cost = Cost([t for ts in solver.said.products.values() for t in ts], [])
+    names = group_names(model, axes, atoms, set(solver.constants))
+    groups = [
+        Group(
+            name=names[atom][1],
+            atom=atom,
+            size=size_of(atom)[0],
+            kind=group_kind(model, axes, solver.said.linears, atom),
+            touches=tuple(touches[atom]),
+            within=families.get(atom, ()),
+            frozen=tuple(atom.frozen),
+            width=tuple(atom.width),
+            macs=cost.macs({}) - cost.macs({atom: 0}),
+        )
+        for atom in sorted(atoms, key=lambda a: names[a])
+    ]
+    return Coupling(
+        model,
+        probe,
+        solver.layout,
+        axes,
+        solver.said,
+        tuple(groups),
+        solver.constants,
+        dict(sorted(solver.unknown.items())),
+    )

@@ -1,0 +1,177 @@
+"""Canonical form: the same numbers in a graph that local rules can read.
+
+Functions are inlined, Constant nodes become initializers, Identity and inference Dropout vanish,
+nodes over constants are computed, every use of a constant of rank <= 1 gets its own copy (shared
+ones and zeros would tie unrelated layers; matrices stay shared, for sharing them is a meaning).
+Names that survive are kept. Shape arithmetic is not folded here: `probe` knows its values, and
+surgery rewrites only what a cut touches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from mipack.errors import InputError
+from mipack.graph.load import EXTERNAL_KEY, INPUTS_KEY, runnable, to_proto
+from mipack.runtime.session import Session
+
+FOLD_LIMIT = 64 << 20
+"""Constants larger than this many bytes are not computed in advance."""
+UNFOLDABLE = {"DequantizeLinear", "RandomNormal", "RandomUniform", "Bernoulli", "Multinomial"}
+
+
+def canonical(model: ir.Model) -> ir.Model:
+    """A canonical copy; the model given is left as it is."""
+    external = model.meta.get(EXTERNAL_KEY)
+    model = model.clone()
+    model.meta[EXTERNAL_KEY] = external
+    initializers = model.graph.initializers
+    model.meta[INPUTS_KEY] = tuple(v.name for v in model.graph.inputs if v.name in initializers)
+    steps = [
+        passes.InlinePass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveInitializersFromInputsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
+    ]
+    for step in steps:
+        model = step(model).model
+    _sort(model.graph)
+    _bypass(model.graph)
+    _fold(model)
+    _name(model.graph)
+    _private_vectors(model.graph)
+    model = passes.RemoveUnusedNodesPass()(model).model
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None  # declared shapes may lie already, and will after a cut
+    return model
+
+
+def _sort(graph: ir.Graph) -> None:
+    try:
+        graph.sort()
+    except ValueError as error:
+        raise InputError("the model's graph has a cycle", hint="export it again") from error
+
+
+def _bypass(graph: ir.Graph) -> None:
+    """Readers of an Identity or of an inference Dropout read its input instead."""
+    for node in list(graph):
+        if not (node.op_type == "Identity" or _idle_dropout(node)) or node.domain:
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        if source is None or result.is_graph_output():
+            continue
+        result.replace_all_uses_with(source)
+        graph.remove(node, safe=True)
+
+
+def _idle_dropout(node: ir.Node) -> bool:
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    mask_read = len(node.outputs) > 1 and (
+        bool(node.outputs[1].uses()) or node.outputs[1].is_graph_output()
+    )
+    off = training is None or (
+        training.const_value is not None and not bool(np.any(training.const_value.numpy()))
+    )
+    return node.op_type == "Dropout" and off and not mask_read
+
+
+def _fold(model: ir.Model) -> None:
+    """Compute nodes that read constants only; a shared matrix stays shared."""
+    graph = model.graph
+    constant = set(graph.initializers)
+    chosen: list[ir.Node] = []
+    for node in graph:
+        names = [v.name for v in node.inputs if v is not None]
+        if names and all(name in constant for name in names) and _foldable(node):
+            chosen.append(node)
+            constant.update(v.name for v in node.outputs if v.name)
+    results = [v for node in chosen for v in node.outputs if v.name]
+    if not results:
+        return
+    values = _compute(graph, results)
+    for value in results:
+        array = values[value.name or ""]
+        if not value.uses() and not value.is_graph_output():
+            continue
+        fresh = ir.Value(name=value.name, const_value=ir.tensor(array, name=value.name))
+        fresh.dtype, fresh.shape = fresh.const_value.dtype, ir.Shape(array.shape)  # type: ignore[union-attr]
+        value.replace_all_uses_with(fresh)
+        value.name = f"{value.name}.folded"
+        graph.register_initializer(fresh)
+    for node in reversed(chosen):
+        graph.remove(node, safe=True)
+
+
+def _foldable(node: ir.Node) -> bool:
+    if node.op_type in UNFOLDABLE or any(a.type.name.startswith("GRAPH") for a in _attrs(node)):
+        return False
+    if any(value.is_graph_output() for value in node.outputs):
+        return False
+    inputs = [v for v in node.inputs if v is not None]
+    matrices = [v for v in inputs if v.const_value is not None and len(v.const_value.shape) >= 2]
+    shared = any(len(v.uses()) > 1 for v in matrices)
+    size = sum(v.const_value.nbytes for v in matrices if v.const_value is not None)
+    return not shared and size <= FOLD_LIMIT
+
+
+def _attrs(node: ir.Node) -> list[ir.Attr]:
+    return list(node.attributes.values())
+
+
+def _compute(graph: ir.Graph, results: list[ir.Value]) -> dict[str, np.ndarray]:
+    part = ir.convenience.extract(graph, [], results)
+    part = ir.Model(part, ir_version=graph_ir_version(graph))
+    with runnable(part) as source:
+        return Session(source, optimize=False).run({})
+
+
+def graph_ir_version(graph: ir.Graph) -> int:
+    """The IR version that a part of this graph is run under."""
+    return 10
+
+
+def _name(graph: ir.Graph) -> None:
+    """Every node gets a name, from its first output: reports and plans speak of nodes by name."""
+    taken = {node.name for node in graph.all_nodes() if node.name}
+    for node in graph.all_nodes():
+        if not node.name:
+            base = next((v.name for v in node.outputs if v.name), node.op_type) or node.op_type
+            name, count = base, 1
+            while name in taken:
+                count += 1
+                name = f"{base}.{count}"
+            node.name = name
+            taken.add(name)
+
+
+def _private_vectors(graph: ir.Graph) -> None:
+    names = {v.name for node in graph.all_nodes() for v in node.outputs} | set(graph.initializers)
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or len(tensor.shape) > 1:
+            continue
+        for node, index in list(value.uses())[1:]:
+            name = fresh_name(f"{value.name}.copy", names)
+            copy = ir.Value(name=name, const_value=tensor)
+            copy.dtype, copy.shape = tensor.dtype, ir.Shape(tuple(tensor.shape))
+            graph.register_initializer(copy)
+            node.replace_input_with(index, copy)
+
+
+def fresh_name(base: str, taken: set[str | None]) -> str:
+    """A name that the file does not have yet; it is taken from now on."""
+    count, name = 1, base
+    while name in taken:
+        count += 1
+        name = f"{base}.{count}"
+    taken.add(name)
+    return name
+
+
+__all__ = ["canonical", "fresh_name", "to_proto"]

@@ -1,0 +1,128 @@
+"""Shapes by running: the runtime tells the truth, declared shapes may not.
+
+Two small runs in which every symbolic size differs expose every intermediate. An axis of one size
+in both is static, of two sizes dynamic. Values computed from shapes and constants only, equal in
+both probes, are *known*: rules may read them as parameters (bounds, targets, indices), but they
+are never folded into the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from mipack.errors import InputError
+from mipack.graph.load import runnable, to_proto
+from mipack.layout import Size
+from mipack.runtime.session import Arrays, Feeds, Session
+
+SMALL = 65_536
+"""Values of at most this many elements are remembered."""
+OPAQUE = {"ConstantOfShape", "Expand"}
+"""Ops whose result is data even where the shape that they read is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What two runs showed, per value name."""
+
+    shapes: Mapping[str, tuple[Size, ...] | None]
+    dtypes: Mapping[str, str]
+    known: Mapping[str, np.ndarray[Any, Any]]
+    shape_arithmetic: frozenset[str]
+
+
+def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
+    """Run a canonical model on both feeds with everything exposed.
+
+    Raises InputError where the runtime refuses the feeds, UnsupportedError where it cannot run
+    the model.
+    """
+    with exposed(model) as session:
+        first, second = ({**f, **session.run(f)} for f in feeds)
+    shapes: dict[str, tuple[Size, ...] | None] = {}
+    dtypes: dict[str, str] = {}
+    for name, value in first.items():
+        other = second[name]
+        if not isinstance(value, np.ndarray) or not isinstance(other, np.ndarray):
+            shapes[name] = None
+        elif value.ndim != other.ndim:
+            shapes[name], dtypes[name] = None, value.dtype.name
+        else:
+            shapes[name] = tuple(zip(value.shape, other.shape, strict=True))
+            dtypes[name] = value.dtype.name
+    for name, initializer in model.graph.initializers.items():
+        tensor = initializer.const_value
+        if tensor is not None:
+            shapes[name] = tuple((int(d), int(d)) for d in tensor.shape)
+            dtypes[name] = tensor.dtype.numpy().name
+    derived = _derived(model)
+    known = {
+        name: first[name] for name in derived if name in first and _same(first[name], second[name])
+    }
+    return Probe(shapes, dtypes, known, derived)
+
+
+class exposed:  # noqa: N801 - reads as a context manager at the call
+    """A session with optimisation off whose outputs are all values of the main graph."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+
+    def __enter__(self) -> Session:
+        with runnable(self._model) as source:
+            if not isinstance(source, bytes):
+                proto = onnx.load(source, load_external_data=False)
+                _expose(proto)
+                onnx.save(proto, source)
+                return Session(source, optimize=False)
+        proto = to_proto(self._model)
+        _expose(proto)
+        return Session(proto.SerializeToString(), optimize=False)
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _expose(proto: onnx.ModelProto) -> None:
+    have = {output.name for output in proto.graph.output}
+    made = [name for node in proto.graph.node for name in node.output if name]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in made if n not in have)
+
+
+def _derived(model: ir.Model) -> frozenset[str]:
+    """Values that come from shapes and constants alone."""
+    found: set[str] = set()
+    constant = set(model.graph.initializers)
+    for node in model.graph:
+        inputs = [v.name for v in node.inputs if v is not None]
+        pure = bool(inputs) and all(n in found or n in constant for n in inputs)
+        control = any(a.type.name.startswith("GRAPH") for a in node.attributes.values())
+        if node.op_type in ("Shape", "Size") or (
+            pure and not control and node.op_type not in OPAQUE and "Random" not in node.op_type
+        ):
+            found.update(v.name for v in node.outputs if v.name)
+    return frozenset(found)
+
+
+def _same(first: Any, second: Any) -> bool:
+    arrays = isinstance(first, np.ndarray) and isinstance(second, np.ndarray)
+    return arrays and first.size <= SMALL and np.array_equal(first, second)
+
+
+def constant_arrays(model: ir.Model) -> Arrays:
+    """Every initializer as an array (memory-mapped where it lies in a file)."""
+    values = model.graph.initializers.values()
+    return {v.name or "": v.const_value.numpy() for v in values if v.const_value is not None}
+
+
+def require_finite(model: ir.Model) -> None:
+    """InputError where a weight holds NaN or an infinity in a matrix (masks may hold -inf)."""
+    for name, array in constant_arrays(model).items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise InputError(f"weight {name!r} holds NaN", hint="the export is damaged")

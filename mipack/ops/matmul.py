@@ -1,0 +1,65 @@
+"""Contractions: MatMul, Gemm."""
+
+from __future__ import annotations
+
+from mipack.graph.view import NodeView
+from mipack.layout import UNIT, Term, size_of
+from mipack.ops.registry import rule
+
+
+@rule("MatMul")
+def matmul(n: NodeView) -> None:
+    """[.., m, k] x [.., k, n] -> [.., m, n]; a vector operand lacks its m or n."""
+    contract(n, n.x(0), n.x(1))
+    x_rank, w_rank = len(n.x(0)), len(n.x(1))
+    if w_rank == 2:
+        n.linear(0, 1, x_axis=-1, y_axis=-1, w_in=0, w_out=1)
+    if x_rank == 2 and w_rank >= 2:  # the weight on the left: its columns are contracted
+        n.linear(1, 0, x_axis=-2, y_axis=-2, w_in=1, w_out=0)
+
+
+def contract(n: NodeView, a: list[Term], b: list[Term]) -> None:
+    """The equations of a matrix product of a and b, and its cost."""
+    m, inner = (a[-2:-1], a[-1])
+    cols, inner_b = (b[-1:], b[-2]) if len(b) > 1 else ([], b[-1])
+    n.eq(inner, inner_b)
+    y = n.y()
+    tail = m + cols
+    for own, result in zip(reversed(tail), reversed(y), strict=False):
+        n.eq(own, result)
+    batch = y[: len(y) - len(tail)]
+    for operand in (a[:-2], b[:-2]):
+        for own, result in zip(reversed(operand), reversed(batch), strict=False):
+            if size_of(own) != UNIT:
+                n.eq(own, result)
+    for walked in (*tail, inner):
+        n.together(*batch, walked)
+    n.macs(*batch, *tail, inner)
+
+
+@rule("Gemm")
+def gemm(n: NodeView) -> None:
+    """alpha op(A) op(B) + beta C."""
+    trans_a, trans_b = bool(n.attr("transA", 0)), bool(n.attr("transB", 0))
+    a, b, y = n.x(0), n.x(1), n.y()
+    a, b = (a[::-1] if trans_a else a), (b[::-1] if trans_b else b)
+    n.eq(a[1], b[0])
+    n.eq(a[0], y[0])
+    n.eq(b[1], y[1])
+    n.align(2)
+    for walked in (a[0], a[1], b[1]):
+        n.together(walked)
+    n.macs(a[0], a[1], b[1])
+    whole_bias = not n.has(2) or (len(n.x(2)) == 1 and size_of(n.x(2)[0]) == size_of(y[1]))
+    plain = float(n.attr("beta", 1.0)) == 1.0 and whole_bias
+    if plain:
+        n.linear(
+            0,
+            1,
+            x_axis=0 if trans_a else 1,
+            y_axis=1,
+            w_in=1 if trans_b else 0,
+            w_out=0 if trans_b else 1,
+            bias=2,
+            scale=float(n.attr("alpha", 1.0)),
+        )

@@ -1,0 +1,162 @@
+"""Selections: contiguous slices are pieces of a sum, indices freeze what they count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipack.graph.view import NodeView
+from mipack.layout import Inexpressible, Term, is_static, size_of
+from mipack.ops.registry import rule
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One sliced axis; bounds are None where they are computed at run time."""
+
+    element: int
+    axis: int
+    low: int | None
+    high: int | None
+    step: int
+
+
+@rule("Slice")
+def slice_(n: NodeView) -> None:
+    """x[low:high] is a piece; x[s::k] picks one of k interleaved parts."""
+    data, y = n.x(0), n.y()
+    cuts = list(_cuts(n, data))
+    n.ignore(3, 4)
+    if len(n.inputs) > 3 and n.has(3) and n.const(3) is None:
+        n.freeze([*data, *y], "sliced axes chosen at run time")
+    for cut in cuts:
+        _cut(n, cut, data[cut.axis], y[cut.axis])
+    done = {cut.axis for cut in cuts}
+    n.same(*([t for k, t in enumerate(s) if k not in done] for s in (data, y)))
+
+
+def _cut(n: NodeView, cut: Cut, own: Term, result: Term) -> None:
+    slots: tuple[int | str, int | str] = ("starts", "ends") if len(n.inputs) == 1 else (1, 2)
+    low, high = cut.low, cut.high
+    if size_of(own) == size_of(result) and cut.step == 1:
+        n.eq(own, result)  # bounds beyond the end are clamped: nothing to rewrite
+    elif low is None or high is None or not (is_static(own) and is_static(result)):
+        n.freeze([own, result], "slice with run-time bounds")
+    elif cut.step == 1:
+        try:
+            n.eq(n.layout.piece(own, low, high), result)
+        except Inexpressible as error:
+            n.freeze([own, result], f"slice: {error}")
+            return
+        n.encode(slots[0], cut.element, own, low)
+        n.encode(slots[1], cut.element, own, high)
+    elif (
+        cut.step > 1
+        and size_of(own)[0] % cut.step == 0 == size_of(own)[0] - high
+        and (low < cut.step)
+    ):
+        inner = n.atom(cut.step)
+        n.freeze(inner, "stride of a slice")
+        n.eq(own, n.prod(result, inner))
+        n.encode(slots[1], cut.element, own)
+    else:
+        n.freeze([own, result], "strided slice")
+
+
+def _cuts(n: NodeView, data: list[Term]) -> Iterator[Cut]:
+    old = len(n.inputs) == 1
+    starts = n.attr("starts") if old else n.const(1)
+    ends = n.attr("ends") if old else n.const(2)
+    some = starts if starts is not None else ends
+    axes = n.attr("axes") if old else n.const(3)
+    steps = None if old else n.const(4)
+    if axes is None:
+        axes = range(len(some)) if some is not None else range(len(data))
+    for j, axis in enumerate(int(a) % len(data) for a in axes):
+        step = int(steps[j]) if steps is not None else 1
+        if starts is None or ends is None or step < 0 or not is_static(data[axis]):
+            yield Cut(j, axis, None, None, step)
+            continue
+        total = size_of(data[axis])[0]
+        low, high, _ = slice(int(starts[j]), int(ends[j]), step).indices(total)
+        yield Cut(j, axis, low, high, step)
+
+
+@rule("Gather")
+def gather(n: NodeView) -> None:
+    """The axes of the indices replace one axis; one constant index selects a piece of size 1."""
+    data, indices, y = n.x(0), n.x(1), n.y()
+    axis, rank = n.axis(len(data)), len(indices)
+    passed = zip(data[:axis] + data[axis + 1 :], y[:axis] + y[axis + rank :], strict=True)
+    for own, result in [*passed, *zip(indices, y[axis : axis + rank], strict=True)]:
+        n.eq(own, result)
+    known = n.const(1)
+    if known is not None and known.size == 1 and is_static(data[axis]):
+        at = int(np.reshape(known, -1)[0]) % size_of(data[axis])[0]
+        try:
+            n.freeze(n.layout.piece(data[axis], at, at + 1), "selected by index")
+            n.encode(1, 0 if rank else None, data[axis], at)
+            return
+        except Inexpressible:
+            pass
+    n.freeze(data[axis], "indexed by data or by a list")
+
+
+@rule("GatherElements", "ScatterElements")
+def elements(n: NodeView) -> None:
+    """Indexed along one axis; the others pass. Dropping a write is not writing zero."""
+    data, axis = n.x(0), n.axis(len(n.x(0)))
+    others = [n.x(i) for i in range(1, len(n.inputs))] + [n.y()]
+    for other in others:
+        n.same(*([t for k, t in enumerate(s) if k != axis] for s in (data, other)))
+        n.freeze(other[axis], "indexed")
+    n.freeze(data[axis], "indexed")
+    if n.op.startswith("Scatter"):
+        n.freeze(n.x(1), "scattered")
+
+
+@rule("GatherND", "ScatterND")
+def nd(n: NodeView) -> None:
+    """The last axis of the indices counts the indexed axes; trailing axes pass."""
+    data, indices, y = n.x(0), n.x(1), n.y()
+    batch, depth = int(n.attr("batch_dims", 0)), size_of(indices[-1])[0]
+    n.freeze([*data[batch : batch + depth], indices[-1]], "indexed")
+    if n.op == "GatherND":
+        pairs = zip(indices[:-1] + data[batch + depth :], y, strict=True)
+        n.same(data[:batch], indices[:batch])
+    else:
+        n.same(data, y)
+        n.freeze(indices, "scattered")
+        pairs = zip(indices[:-1] + data[depth:], n.x(2), strict=True)
+    for own, result in pairs:
+        n.eq(own, result)
+
+
+@rule("CumSum", "TopK", "ReverseSequence")
+def along(n: NodeView) -> None:
+    """The order of one axis matters."""
+    data = n.x(0)
+    axis: int | None = n.axis(len(data), default=-1)
+    if n.op == "CumSum":
+        known = n.const(1)
+        axis = None if known is None else int(np.reshape(known, -1)[0]) % len(data)
+    if n.op == "ReverseSequence":
+        axis = n.axis(len(data), "time_axis")
+        n.eq(n.x(1)[0], data[n.axis(len(data), "batch_axis", 1)])
+    n.ignore(1)
+    frozen = range(len(data)) if axis is None else [axis]
+    for j in range(len(n.outputs)):
+        y = n.y(j)
+        n.same(data, y)
+        n.freeze([y[k] for k in frozen if y], "order matters")
+    n.freeze([data[k] for k in frozen], "order matters")
+
+
+@rule("Trilu")
+def trilu(n: NodeView) -> None:
+    """A triangle ties both axes to their positions."""
+    n.same(n.x(0), n.y())
+    n.freeze(n.x(0)[-2:], "triangle")
+    n.ignore(1)

@@ -1,0 +1,104 @@
+"""ONNX Runtime behind one door: a session that takes and returns named arrays.
+
+Facts behind the settings: a provider that cannot load raises nothing and leaves a CPU session, so
+`providers` is read back; spinning threads of one session take the core from the next, so spinning
+is off; with optimisation off a run does what the file says and nothing else, which proofs need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mipack.errors import InputError, RuntimeFailure, UnsupportedError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Feeds = Mapping[str, "np.ndarray[Any, Any]"]
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+
+
+class Session:
+    """A loaded model. `model` is serialized bytes, or a path where external data lies beside it.
+
+    Raises UnsupportedError where the runtime has no kernel or opset for the model, InputError for
+    a file it cannot read.
+    """
+
+    def __init__(
+        self,
+        model: bytes | Path,
+        *,
+        optimize: bool = True,
+        threads: int | None = None,
+        provider: str = "cpu",
+        profile: Path | None = None,
+    ) -> None:
+        import onnxruntime as ort
+
+        ort.set_default_logger_severity(4)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        source = model if isinstance(model, bytes) else str(model)
+        wanted = ["CUDAExecutionProvider"] if provider == "cuda" else []
+        try:
+            self._session = ort.InferenceSession(
+                source, options, providers=[*wanted, "CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise _explain(error) from error
+        self.providers = tuple(self._session.get_providers())
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.outputs = tuple(value.name for value in self._session.get_outputs())
+        overridable = {value.name for value in self._session.get_overridable_initializers()}
+        self._accepted = overridable.union(self.inputs)
+
+    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Arrays:
+        """One run; feeds beyond the model's inputs are ignored.
+
+        Raises InputError where the runtime refuses these feeds.
+        """
+        wanted = list(self.outputs if outputs is None else outputs)
+        known = {name: feeds[name] for name in feeds if name in self._accepted}
+        try:
+            return dict(zip(wanted, self._session.run(wanted, known), strict=True))
+        except Exception as error:
+            raise InputError(
+                f"ONNX Runtime refused a run: {_first_line(error)}",
+                hint="check the inputs' shapes and values against the model's signature",
+            ) from error
+
+    def end_profiling(self) -> Path:
+        """Stop profiling and return the path of the trace."""
+        return Path(self._session.end_profiling())
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).split("Non-zero status code")[-1]
+    return " ".join(text.split())[:300]
+
+
+def _explain(error: Exception) -> Exception:
+    """The runtime's exception as one of ours, with what the user can do."""
+    text = _first_line(error)
+    if "NOT_IMPLEMENTED" in text or "is not a registered function/op" in text:
+        return UnsupportedError(
+            f"ONNX Runtime cannot run this model: {text}",
+            hint="an op of the model has no kernel here",
+        )
+    if "opset" in text.lower():
+        return UnsupportedError(
+            f"ONNX Runtime does not know this opset: {text}", hint="update onnxruntime"
+        )
+    if any(word in text for word in ("INVALID_GRAPH", "INVALID_PROTOBUF", "NO_SUCHFILE", "FAIL")):
+        return InputError(f"ONNX Runtime cannot load this model: {text}", hint="is the file whole?")
+    return RuntimeFailure(f"ONNX Runtime failed: {text}")
