@@ -1,11 +1,11 @@
 """Every failure that mipack raises on purpose, and the exit code each one ends the command with.
 
-    MipackError
-    ├── InputError          2   the user can fix it: a file, an option, a budget
-    │   ├── UnsupportedError    an op, opset or form that cannot be run or cut
-    │   └── PlanMismatch        a plan or moments file that belongs to another model
-    ├── VerificationError   1   the answer is no: the result did not pass its proof
-    └── RuntimeFailure      3   our fault, or the runtime's
+MipackError
+├── InputError          2   the user can fix it: a file, an option, a budget
+│   ├── UnsupportedError    an op, opset or form that cannot be run or cut
+│   └── PlanMismatch        a plan or moments file that belongs to another model
+├── VerificationError   1   the answer is no: the result did not pass its proof
+└── RuntimeFailure      3   our fault, or the runtime's
 """
 
 from __future__ import annotations

@@ -28,12 +28,13 @@ MOST_REPEATS = 10_000
 PRECISE = 0.01
 """Once every ratio is known to within this, more rounds tell nothing."""
 MOST_DOUBLINGS = 4
+"""However noisy, no more than 16 times the rounds asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """One model on one input shape. `samples_ms` are raw, one per round and per single run: each
-    is the mean over `repeats` runs. `peak_memory_bytes` is what loading and running adds to a
+    is the mean over `repeats` runs. `load_ms` is one load. `peak_memory_bytes` is what loading and running adds to a
     process that holds only the runtime; None where it could not be measured."""
 
     name: str
@@ -284,8 +285,7 @@ def _sample(run: Run, repeats: int, clock: Clock) -> float:
 
 
 def _enough(samples: list[list[float]], rounds: int, late: bool) -> bool:
-    """Whether to stop. Precision is looked at only when the rounds have doubled: stopping at the
-    first lucky interval of many would make intervals too narrow."""
+    """Whether to stop: the precision is looked at only each time the rounds have doubled."""
     done = len(samples[0])
     if done < stats.FEWEST_ROUNDS:
         return False
@@ -296,7 +296,7 @@ def _enough(samples: list[list[float]], rounds: int, late: bool) -> bool:
 
 
 def _precise(samples: list[list[float]]) -> bool:
-    return all(stats.ratio(samples[0], other).noise <= PRECISE for other in samples[1:])
+    return all(stats.expected_noise(samples[0], other) <= PRECISE for other in samples[1:])
 
 
 def _label(feeds: Feeds) -> str:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, log
+from math import comb, log, pi, sqrt
 
 import numpy as np
 
 FEWEST_ROUNDS = 6
-CONFIDENCE = 0.95
+ODDS = 40
+"""1 in 40 on either side: an interval of 95 %."""
 TOLERANCE = 0.05
 """A ratio known no better than to within 5 % is called noisy."""
 
@@ -69,6 +70,18 @@ def ratio(base: Sequence[float], other: Sequence[float]) -> Ratio:
     return Ratio(median(by_round.tolist()), low, high, _noise(by_round, low, high))
 
 
+def expected_noise(base: Sequence[float], other: Sequence[float]) -> float:
+    """The noise that rounds with this much scatter should leave in the ratio.
+
+    From the median absolute deviation d of the log ratios, which for normal scatter of deviation
+    s is s / 1.4826; a median of n has deviation s sqrt(pi / 2n). Unlike the interval itself this
+    does not know where the rounds lie, so stopping on it leaves the interval honest.
+    """
+    logs = np.log(np.asarray(other, np.float64) / np.asarray(base, np.float64))
+    deviation = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+    return 1.96 * deviation * sqrt(pi / (2 * len(logs)))
+
+
 def median_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The order statistics that enclose the median with at least 95 % confidence."""
     ordered = np.sort(np.asarray(values, np.float64))
@@ -77,11 +90,11 @@ def median_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]
 
 
 def _sign_rank(count: int) -> int:
-    """The largest k with 2 P(Binomial(count, 1/2) < k) <= 1 - CONFIDENCE."""
+    """The largest k with P(Binomial(count, 1/2) < k) <= 1 / ODDS, in exact integers."""
     tail, rank = 0, 0
     while True:
         tail += comb(count, rank)
-        if 2 * tail > (1 - CONFIDENCE) * 2**count:
+        if ODDS * tail > 2**count:
             return max(rank, 1)
         rank += 1
 

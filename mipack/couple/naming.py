@@ -13,7 +13,7 @@ Axes = Mapping[str, Sequence[Term]]
 
 
 def group_names(
-    model: ir.Model, axes: Axes, atoms: Sequence[Term], constants: set[str]
+    model: ir.Model, axes: Axes, atoms: Sequence[Term], constants: Sequence[str]
 ) -> dict[Term, tuple[int, str]]:
     """(position of the first producer, name), e.g. `/layer.0/intermediate/dense:out`.
 
@@ -35,8 +35,11 @@ def group_names(
                         name = _name(node) + ":out" + (f"[{place}]" if len(row) > 1 else "")
                         found[atom] = (position, _fresh(name, taken))
                         left.discard(atom)
-    for atom in sorted(left, key=lambda a: a.id):  # only read, never made: an input's axis, a table
-        found[atom] = (model.graph.num_nodes(), _fresh(f"axis of {atom.size[0]}", taken))
+    for name in constants if left else ():  # never made: an input's axis, a table, a kernel
+        for axis, term in enumerate(axes.get(name, ())):
+            for atom in left.intersection(leaves(term)):
+                found[atom] = (model.graph.num_nodes(), _fresh(f"{name}:{axis}", taken))
+                left.discard(atom)
     return found
 
 

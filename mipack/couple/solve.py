@@ -199,7 +199,7 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
     families = contexts(solver.terms.values(), solver.said.together)
     axes = {name: tuple(terms) for name, terms in solver.terms.items()}
     cost = Cost([t for ts in solver.said.products.values() for t in ts], [])
-    names = group_names(model, axes, atoms, set(solver.constants))
+    names = group_names(model, axes, atoms, list(solver.constants))
     groups = [
         Group(
             name=names[atom][1],

@@ -60,9 +60,9 @@ def encode_labels(values: Sequence[Any], classes: Path | None, *, place: str) ->
         raise InputError(f"{place}: sample {names.index('') + 1} has no label")
     known = None if classes is None else read_classes(classes)
     if known is not None and set(names) <= set(known):
-        return _positions(names, known, place=place)
+        return class_positions(names, known, place=place)
     if not all(_is_integer(name) for name in names):
-        return _positions(names, known or sorted(set(names)), place=place)
+        return class_positions(names, known or sorted(set(names)), place=place)
     numbers = np.asarray([int(name) for name in names], dtype=np.int64)
     if known is not None and not ((numbers >= 0) & (numbers < len(known))).all():
         raise InputError(
@@ -76,8 +76,8 @@ def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
 
 
-def _positions(names: Iterable[str], classes: Sequence[str], *, place: str) -> Array:
-    """The position of every name among the classes."""
+def class_positions(names: Iterable[str], classes: Sequence[str], *, place: str) -> Array:
+    """The position of every name among the classes. Raises InputError for an unknown name."""
     known = {name: at for at, name in enumerate(classes)}
     unknown = sorted(set(names) - set(known))
     if unknown:

@@ -134,16 +134,16 @@ class ArraySource:
 
     def load(self, indices: Sequence[int]) -> Feeds:
         """Rows stacked along the sample axes, in this order; a whole feed as it is."""
-        where = [self._where[index] for index in indices]
-        if self._axes is None:
+        where, axes = [self._where[index] for index in indices], self._axes
+        if axes is None:
             return self._fit(where[0][0], self._open(where[0][0]))
         parts: dict[str, list[Array]] = {name: [] for name in self._specs}
         for at, rows in _runs(where):
             opened = self._open(at)
-            picked = {n: np.take(a, rows, axis=self._axes[n]) for n, a in opened.items()}
+            picked = {n: np.take(a, rows, axis=axes[n]) for n, a in opened.items()}
             for name, array in self._fit(at, picked).items():
                 parts[name].append(array)
-        return {name: np.concatenate(part, axis=self._axes[name]) for name, part in parts.items()}
+        return {name: np.concatenate(part, axis=axes[name]) for name, part in parts.items()}
 
     def _open(self, at: int) -> dict[str, Array]:
         """The arrays of an item by input; the last item is kept, for rows come in file order."""
@@ -186,7 +186,7 @@ def _refuse_unequal(
             raise InputError(
                 f"{place}: array for {other!r} has {lengths[other]:,} samples, for {name!r} "
                 f"{length:,}",
-                hint=f"the model calls both axes {dim!r}: give them one length",
+                hint=f"the model declares {dim!r} for both axes: give them one length",
             )
 
 

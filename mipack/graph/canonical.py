@@ -25,6 +25,7 @@ UNFOLDABLE = {"DequantizeLinear", "RandomNormal", "RandomUniform", "Bernoulli", 
 def canonical(model: ir.Model) -> ir.Model:
     """A canonical copy; the model given is left as it is."""
     external = model.meta.get(EXTERNAL_KEY)
+    _sort(model.graph)
     model = model.clone()
     model.meta[EXTERNAL_KEY] = external
     initializers = model.graph.initializers
@@ -38,7 +39,6 @@ def canonical(model: ir.Model) -> ir.Model:
     ]
     for step in steps:
         model = step(model).model
-    _sort(model.graph)
     _bypass(model.graph)
     _fold(model)
     _name(model.graph)

@@ -34,6 +34,8 @@ class Probe:
     shapes: Mapping[str, tuple[Size, ...] | None]
     dtypes: Mapping[str, str]
     known: Mapping[str, np.ndarray[Any, Any]]
+    vectors: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
+    """Small integer vectors and scalars in both runs, whatever they come from."""
     shape_arithmetic: frozenset[str]
 
 
@@ -65,10 +67,15 @@ def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
     known = {
         name: first[name] for name in derived if name in first and _same(first[name], second[name])
     }
-    return Probe(shapes, dtypes, known, derived)
+    vectors = {
+        name: (first[name], second[name])
+        for name, shape in shapes.items()
+        if name in first and dtypes.get(name) == "int64" and shape is not None and len(shape) <= 1
+    }
+    return Probe(shapes, dtypes, known, vectors, derived)
 
 
-class exposed:  # noqa: N801 - reads as a context manager at the call
+class exposed:
     """A session with optimisation off whose outputs are all values of the main graph."""
 
     def __init__(self, model: ir.Model) -> None:

@@ -57,6 +57,32 @@ def test_ratio_scales_and_swaps(samples: list[float], factor: float) -> None:
     assert plain.low <= plain.value <= plain.high
 
 
+def test_expected_noise_is_the_half_width_of_normal_scatter() -> None:
+    rng = np.random.default_rng(2)
+    base = np.ones(4000)
+    other = np.exp(rng.normal(0, 0.1, 4000))
+    found = stats.ratio(base.tolist(), other.tolist())
+    half = (np.log(found.high) - np.log(found.low)) / 2
+    assert stats.expected_noise(base.tolist(), other.tolist()) == pytest.approx(half, rel=0.2)
+
+
+@pytest.mark.parametrize("doubling", [0, 4])
+def test_stopping_when_precise_leaves_the_interval_honest(doubling: int) -> None:
+    rng, hits, races, rounds = np.random.default_rng(4), 0, 600, 30
+    for _ in range(races):
+        scatter = np.exp(rng.normal(0, 0.04, rounds << 4))
+        looks = [rounds << step for step in range(doubling + 1)]
+        calm = [
+            n
+            for n in looks
+            if stats.expected_noise(np.ones(n).tolist(), scatter[:n].tolist()) <= 0.01
+        ]
+        done = min(calm, default=looks[-1])
+        found = stats.ratio(np.ones(done).tolist(), scatter[:done].tolist())
+        hits += found.low <= 1.0 <= found.high
+    assert hits / races >= 0.95 - 3 * (0.05 * 0.95 / races) ** 0.5
+
+
 def test_wide_scatter_is_noisy_and_undecided() -> None:
     rng = np.random.default_rng(0)
     found = stats.ratio(rng.gamma(2.0, size=30).tolist(), rng.gamma(2.0, size=30).tolist())

@@ -1,0 +1,281 @@
+"""Cut a canonical model: slice its weights, respell the sizes written in its nodes.
+
+Two coordinate systems meet here. All shape arithmetic in the graph keeps running on *original*
+sizes: a Shape of a cut tensor is converted back (new -> old), and what is read as a size by a node
+that makes a cut tensor is converted forth (old -> new), element by element; elements whose layout
+is not cut keep their original expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from mipack.couple.solve import Coupling
+from mipack.graph.canonical import fresh_name
+from mipack.graph.view import Encoding
+from mipack.layout import Term, factors, is_static, size_of
+from mipack.surgery.keep import Keep
+
+
+def cut(coupling: Coupling, keep: Keep) -> ir.Model:
+    """The smaller dense model; `coupling.model` is left as it is.
+
+    Raises nothing of its own: what cannot be cut was frozen when the layouts were solved.
+    """
+    return _Surgeon(coupling, keep).run()
+
+
+class _Surgeon:
+    def __init__(self, coupling: Coupling, keep: Keep) -> None:
+        self.coupling, self.keep = coupling, keep
+        self.model = coupling.model.clone()
+        self.model.meta.update(coupling.model.meta)
+        self.graph = self.model.graph
+        nodes = zip(coupling.model.graph, self.graph, strict=True)
+        self.twin = dict(nodes)
+        made = {v.name for node in self.graph.all_nodes() for v in node.outputs}
+        self.taken: set[str | None] = made | set(self.graph.initializers)
+
+    def run(self) -> ir.Model:
+        for name in self.coupling.constants:
+            self._slice(name)
+        spelled: dict[tuple[ir.Node, int | str], list[Encoding]] = {}
+        for encoding in self.coupling.said.encodings:
+            if self.keep.cuts(encoding.term):
+                spelled.setdefault((self.twin[encoding.node], encoding.slot), []).append(encoding)
+        for (node, slot), encodings in spelled.items():
+            if isinstance(slot, str):
+                self._attribute(node, slot, encodings)
+            else:
+                self._operand(node, slot, encodings)
+        for node in list(self.graph):
+            if node.op_type == "Shape" and not node.domain:
+                self._shape(node)
+        _drop_unread(self.graph)
+        return self.model
+
+    # -- weights
+
+    def _slice(self, name: str) -> None:
+        axes = self.coupling.axes.get(name, ())
+        if name not in self.graph.initializers or not any(map(self.keep.cuts, axes)):
+            return
+        array = self.coupling.constants[name][self.keep.index(axes)]
+        set_weight(self.graph, name, np.ascontiguousarray(array))
+
+    # -- sizes written in attributes and operands
+
+    def _new(self, encoding: Encoding) -> int:
+        if encoding.low is not None:
+            return self.keep.position(encoding.term, encoding.low)
+        return self.keep.size(encoding.term)
+
+    def _attribute(self, node: ir.Node, slot: str, encodings: list[Encoding]) -> None:
+        if slot == "split" and slot not in node.attributes:
+            self._explicit_split(node)
+            return
+        old = node.attributes[slot].value
+        if encodings[0].element is None:
+            node.attributes[slot] = ir.AttrInt64(slot, self._new(encodings[0]))
+            return
+        values = list(old)  # type: ignore[arg-type]
+        for encoding in encodings:
+            assert encoding.element is not None
+            values[encoding.element] = self._new(encoding)
+        node.attributes[slot] = ir.AttrInt64s(slot, values)
+
+    def _explicit_split(self, node: ir.Node) -> None:
+        """A Split into equal parts: the parts are no longer equal, so write them down."""
+        axes = [self.coupling.axes[v.name or ""] for v in node.outputs]
+        axis_attr = node.attributes.get("axis")
+        axis = int(axis_attr.as_int() if axis_attr else 0) % len(axes[0])
+        sizes = [self.keep.size(a[axis]) for a in axes]
+        node.attributes.pop("num_outputs", None)
+        if self._opset() < 13:
+            node.attributes["split"] = ir.AttrInt64s("split", sizes)
+            return
+        node.resize_inputs(2)
+        node.replace_input_with(1, self._constant(np.array(sizes, np.int64), f"{node.name}.split"))
+
+    def _opset(self) -> int:
+        imports = self.graph.opset_imports
+        return int(imports.get("", imports.get("ai.onnx", 17)))
+
+    def _operand(self, node: ir.Node, slot: int, encodings: list[Encoding]) -> None:
+        value = node.inputs[slot]
+        assert value is not None
+        follows = self._following(node, value)
+        edits = {e.element: e for e in encodings if e.element not in follows}
+        if edits:
+            node.replace_input_with(slot, self._edited(node, value, edits))
+
+    def _following(self, node: ir.Node, target: ir.Value) -> set[int | None]:
+        """Elements 0 and -1 of a Reshape target follow the tensor by themselves."""
+        if node.op_type != "Reshape":
+            return set()
+        constant = self.coupling.constants.get(target.name or "")
+        both = self.coupling.probe.vectors.get(target.name or "")
+        first, second = (constant, constant) if constant is not None else both or ((), ())
+        pairs = zip(np.reshape(first, -1), np.reshape(second, -1), strict=False)
+        return {e for e, (a, b) in enumerate(pairs) if a == b and int(a) in (0, -1)}
+
+    def _edited(
+        self, node: ir.Node, value: ir.Value, edits: Mapping[int | None, Encoding]
+    ) -> ir.Value:
+        """`value` with some elements respelled; the others keep their expression."""
+        constant = self.coupling.constants.get(value.name or "")
+        static = all(is_static(e.term) for e in edits.values())
+        if constant is not None:
+            array = np.array(constant)
+            for element, encoding in edits.items():
+                at = () if element is None else (element,)
+                array[at] = self._scaled(encoding, int(array[at]))
+            return self._constant(array, value.name or "size")
+        producer = value.producer()
+        if static and producer is not None and producer.op_type == "Concat":
+            return self._edited_concat(node, producer, edits)
+        return self._edited_data(node, value, edits)
+
+    def _scaled(self, encoding: Encoding, old: int) -> int:
+        if is_static(encoding.term):
+            return self._new(encoding)
+        new, was = self._ratio(encoding.term)
+        return old * new // was
+
+    def _ratio(self, term: Term) -> tuple[int, int]:
+        """How the static factors of an axis shrink: new / old."""
+        static = [factor for factor in factors(term) if is_static(factor)]
+        new = int(np.prod([self.keep.size(f) for f in static], dtype=np.int64))
+        return new, int(np.prod([size_of(f)[0] for f in static], dtype=np.int64))
+
+    def _edited_concat(
+        self, node: ir.Node, concat: ir.Node, edits: Mapping[int | None, Encoding]
+    ) -> ir.Value:
+        """Respell the pieces of a concatenated shape where they are, in a copy of the Concat."""
+        inputs, start = list(concat.inputs), 0
+        for k, piece in enumerate(inputs):
+            assert piece is not None
+            shape = self.coupling.probe.shapes[piece.name or ""]
+            assert shape is not None
+            length = shape[0][0]
+            inside = {
+                e - start: edit
+                for e, edit in edits.items()
+                if e is not None and start <= e < start + length
+            }
+            if inside:
+                inputs[k] = self._edited(node, piece, inside)
+            start += length
+        return self._emit(node, "Concat", inputs, axis=0)
+
+    def _edited_data(
+        self, node: ir.Node, value: ir.Value, edits: Mapping[int | None, Encoding]
+    ) -> ir.Value:
+        """Where(static?, new, value * new / old) on a vector (or scalar) of run-time numbers."""
+        shape = self.coupling.probe.shapes[value.name or ""]
+        length = shape[0][0] if shape else 1
+        fixed, numbers = np.zeros(length, np.bool_), np.zeros(length, np.int64)
+        new, old = np.ones(length, np.int64), np.ones(length, np.int64)
+        for element, encoding in edits.items():
+            at = element or 0
+            if is_static(encoding.term):
+                fixed[at], numbers[at] = True, self._new(encoding)
+            else:
+                new[at], old[at] = self._ratio(encoding.term)
+        shaped = [a if shape else a.reshape(()) for a in (fixed, numbers, new, old)]
+        name = value.name or "size"
+        if fixed.all():
+            return self._constant(shaped[1], name)
+        where, put, up, down = (self._constant(a, name) for a in shaped)
+        if (new != old).any():
+            value = self._emit(node, "Div", [self._emit(node, "Mul", [value, up]), down])
+        return self._emit(node, "Where", [where, put, value]) if fixed.any() else value
+
+    # -- sizes read from cut tensors
+
+    def _shape(self, node: ir.Node) -> None:
+        """Convert the sizes of a cut tensor back to original ones, where somebody reads them."""
+        source, result = node.inputs[0], node.outputs[0]
+        axes = list(self.coupling.axes.get(source.name or "", ())) if source is not None else []
+        start = node.attributes.get("start")
+        end = node.attributes.get("end")
+        axes = axes[start.as_int() if start else 0 : end.as_int() if end else None]
+        cut_at = {k for k, term in enumerate(axes) if self.keep.cuts(term)}
+        if not cut_at or not self._read(result, cut_at):
+            return
+        ratios = [self._ratio(term) if k in cut_at else (1, 1) for k, term in enumerate(axes)]
+        raw = ir.Value(name=result.name, type=result.type)
+        name = result.name or "shape"
+        result.name = fresh_name(f"{name}.cut", self.taken)
+        new = self._constant(np.array([r[0] for r in ratios], np.int64), name)
+        old = self._constant(np.array([r[1] for r in ratios], np.int64), name)
+        users = list(result.uses())
+        grown = ir.node("Mul", [result, old], name=fresh_name(f"{name}.grown", self.taken))
+        grown.outputs[0].name = grown.name
+        back = ir.node("Div", [grown.outputs[0], new], outputs=[raw], name=f"{name}.original")
+        self.graph.insert_after(node, [grown, back])
+        for user, index in users:
+            user.replace_input_with(index, raw)
+
+    def _read(self, shape: ir.Value, cut_at: set[int]) -> bool:
+        """Whether anyone reads a converted element (most read the batch or a length only)."""
+        if shape.is_graph_output():
+            return True
+        for user, index in shape.uses():
+            picked = self._picked(user, index)
+            if picked is None or picked & cut_at:
+                return True
+        return False
+
+    def _picked(self, user: ir.Node, index: int) -> set[int] | None:
+        if user.op_type != "Gather" or index != 0 or user.inputs[1] is None:
+            return None
+        indices = self.coupling.constants.get(user.inputs[1].name or "")
+        source = self.coupling.probe.shapes.get(user.inputs[0].name or "")  # type: ignore[union-attr]
+        if indices is None or not source:
+            return None
+        return {int(i) % source[0][0] for i in np.reshape(indices, -1)}
+
+    # -- new nodes
+
+    def _constant(self, array: np.ndarray[Any, Any], near: str) -> ir.Value:
+        return add_weight(self.graph, fresh_name(f"{near}.cut", self.taken), array)
+
+    def _emit(
+        self, before: ir.Node, op: str, inputs: list[ir.Value | None], **attrs: int
+    ) -> ir.Value:
+        name = fresh_name(f"{before.name}.{op.lower()}", self.taken)
+        node = ir.node(op, inputs, attributes=attrs, name=name)
+        node.outputs[0].name = name
+        self.graph.insert_before(before, node)
+        return node.outputs[0]
+
+
+def set_weight(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> None:
+    """Give an initializer another value."""
+    value = graph.initializers[name]
+    value.const_value = ir.tensor(array, name=name)
+    value.shape = ir.Shape(array.shape)
+
+
+def add_weight(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    """A new initializer; the name must be new to the file."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape))
+    value.dtype = tensor.dtype
+    graph.register_initializer(value)
+    return value
+
+
+def _drop_unread(graph: ir.Graph) -> None:
+    """Nodes and initializers that nothing reads any more."""
+    for node in reversed(list(graph)):
+        if not any(v.uses() or v.is_graph_output() for v in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
