@@ -12,129 +12,72 @@ a composite becomes it; two composites are cut into the coarsest pieces that bot
 An equation that cannot be expressed yet waits in a queue (`settle`); what is left at the end
 freezes both its sides. Refinement done on the way stays: it only makes pieces smaller, so it is
 sound. Normal form: no sum directly in a sum, no product in a product, no unit in a product; a
-unit in a sum stays (3 = 1 + 1 + 1). No occurs check is needed: a proper part is strictly smaller.
+unit in a sum stays (3 = 1 + 1 + 1). No occurs check is needed: a proper part is strictly smaller
+(which is why terms that are empty in a probe are never bound).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from enum import Enum
-from math import prod as product
+from itertools import accumulate
 
-Size = tuple[int, int]
-UNIT: Size = (1, 1)
-EMPTY: Size = (0, 0)
+from mipack.terms import (
+    EMPTY,
+    UNIT,
+    Kind,
+    Size,
+    Term,
+    divides,
+    factors,
+    find,
+    is_static,
+    leaves,
+    parts,
+    plus,
+    quotient,
+    show,
+    size_of,
+    times,
+)
+
+__all__ = [
+    "EMPTY",
+    "REASONS_KEPT",
+    "UNIT",
+    "Inexpressible",
+    "Kind",
+    "Layout",
+    "Size",
+    "Term",
+    "divides",
+    "factors",
+    "find",
+    "is_static",
+    "leaves",
+    "parts",
+    "plus",
+    "quotient",
+    "show",
+    "size_of",
+    "times",
+]
+
 REASONS_KEPT = 4
-
-
-class Kind(Enum):
-    """What a term is."""
-
-    ATOM, SUM, PROD = range(3)
+Waiting = tuple[Term, Term, str, str]
+"""Left, right, the reason that was given, and why it cannot be expressed."""
 
 
 class Inexpressible(Exception):
     """An equation that the algebra cannot write down (yet)."""
 
 
-class Term:
-    """A node of the union-find: read it through `find`, change it through a `Layout`."""
-
-    __slots__ = ("frozen", "id", "kind", "link", "parts", "size", "width")
-
-    def __init__(self, number: int, size: Size, kind: Kind, parts: Sequence[Term]) -> None:
-        self.id, self.size, self.kind, self.parts = number, size, kind, list(parts)
-        self.link: Term | None = None
-        self.frozen: dict[str, None] = {}
-        self.width: dict[str, None] = {}
-
-    def __repr__(self) -> str:
-        return show(self)
-
-
-# ---------------------------------------------------------------- reading terms
-
-
-def find(term: Term) -> Term:
-    """The representative of a term."""
-    while term.link is not None:
-        if term.link.link is not None:
-            term.link = term.link.link
-        term = term.link
-    return term
-
-
-def times(sizes: Iterable[Size]) -> Size:
-    """Component-wise product."""
-    listed = list(sizes)
-    return (product(s[0] for s in listed), product(s[1] for s in listed))
-
-
-def plus(sizes: Iterable[Size]) -> Size:
-    """Component-wise sum."""
-    listed = list(sizes)
-    return (sum(s[0] for s in listed), sum(s[1] for s in listed))
-
-
-def divides(small: Size, big: Size) -> bool:
-    """Whether small divides big in both probes."""
-    return min(small) > 0 and big[0] % small[0] == 0 and big[1] % small[1] == 0
-
-
-def quotient(big: Size, small: Size) -> Size:
-    """Component-wise quotient."""
-    return (big[0] // small[0], big[1] // small[1])
-
-
-def size_of(term: Term) -> Size:
-    """The size of a term in both probes."""
-    return find(term).size
-
-
-def is_static(term: Term) -> bool:
-    """Whether the size is the same in both probes."""
-    size = find(term).size
-    return size[0] == size[1]
-
-
-def factors(term: Term) -> list[Term]:
-    """The factors of a term, flattened, without units; the term itself if it is no product."""
-    term = find(term)
-    if term.kind is Kind.PROD:
-        return [factor for part in term.parts for factor in factors(part)]
-    return [] if term.size == UNIT else [term]
-
-
-def leaves(term: Term) -> list[Term]:
-    """Every atom of a term, in order, repeated as often as it occurs."""
-    stack, found = [term], []
-    while stack:
-        top = find(stack.pop())
-        if top.kind is Kind.ATOM:
-            found.append(top)
-        else:
-            stack.extend(reversed(top.parts))
-    return found
-
-
-def show(term: Term) -> str:
-    """A term as text, e.g. `(a3:12 x a4:32)`; a star marks dynamic sizes."""
-    term = find(term)
-    if term.kind is Kind.ATOM:
-        return f"a{term.id}:{term.size[0]}" + ("" if is_static(term) else "*")
-    sign = " + " if term.kind is Kind.SUM else " x "
-    return "(" + sign.join(show(part) for part in term.parts) + ")"
-
-
-# ---------------------------------------------------------------- the solver
-
-
 class Layout:
     """A set of terms and the equations between them."""
 
     def __init__(self) -> None:
-        self._count = 0
-        self._waiting: list[tuple[Term, Term, str, str]] = []
+        self._count = self._moves = 0
+        self._waiting: list[Waiting] = []
         self.failed: list[str] = []
 
     # -- building
@@ -143,20 +86,20 @@ class Layout:
         """A new atom; an int is a static size."""
         return self._term((size, size) if isinstance(size, int) else size, Kind.ATOM, ())
 
-    def prod(self, parts: Iterable[Term]) -> Term:
+    def prod(self, terms: Iterable[Term]) -> Term:
         """The row-major product, in normal form."""
-        kept = [part for part in map(find, parts) if part.size != UNIT]
+        kept = [term for term in map(find, terms) if term.size != UNIT]
         if not kept:
             return self.atom(UNIT)
         if len(kept) == 1:
             return kept[0]
-        return self._term(times(part.size for part in kept), Kind.PROD, kept)
+        return self._term(times(term.size for term in kept), Kind.PROD, kept)
 
-    def sum(self, parts: Iterable[Term]) -> Term:
+    def sum(self, terms: Iterable[Term]) -> Term:
         """The concatenation, in normal form; empty parts vanish."""
         flat: list[Term] = []
-        for part in map(find, parts):
-            flat += map(find, part.parts) if part.kind is Kind.SUM else [part]
+        for term in map(find, terms):
+            flat += parts(term) if term.kind is Kind.SUM else [term]
         flat = [part for part in flat if part.size != EMPTY]
         if not flat:
             return self.atom(EMPTY)
@@ -164,9 +107,9 @@ class Layout:
             return flat[0]
         return self._term(plus(part.size for part in flat), Kind.SUM, flat)
 
-    def _term(self, size: Size, kind: Kind, parts: Sequence[Term]) -> Term:
+    def _term(self, size: Size, kind: Kind, terms: Sequence[Term]) -> Term:
         self._count += 1
-        return Term(self._count, size, kind, parts)
+        return Term(self._count, size, kind, terms)
 
     # -- marks
 
@@ -185,43 +128,49 @@ class Layout:
     def equal(self, left: Term, right: Term, reason: str = "") -> None:
         """State that two layouts are the same; queued where not expressible yet."""
         left, right = find(left), find(right)
-        if left is right or (left.size == UNIT and right.size == UNIT):
+        if left is right or left.size == right.size == UNIT or left.size == right.size == EMPTY:
             return
         try:
-            self._unify(left, right)
+            self._unify(left, right, reason)
         except Inexpressible as error:
             self._waiting.append((left, right, reason, str(error)))
 
     def settle(self) -> None:
-        """Retry what waits until nothing moves; then freeze both sides of the rest."""
-        before = -1
-        while self._waiting and len(self._waiting) != before:
-            todo, self._waiting = self._waiting, []
-            before = len(todo)
+        """Retry what waits until nothing moves; then freeze both sides of the rest.
+
+        A retry may refine atoms and still wait, and an equation may wait as several smaller ones:
+        the length of the queue alone says too little.
+        """
+        progress = True
+        while self._waiting and progress:
+            moves, todo, self._waiting = self._moves, self._waiting, []
             for left, right, reason, _ in todo:
                 self.equal(left, right, reason)
+            self._waiting = _distinct(self._waiting)
+            progress = self._moves > moves or len(self._waiting) < len(todo)
         for left, right, reason, problem in self._waiting:
             text = f"{problem} [{reason}]" if reason else problem
-            self.failed.append(text)
+            self.failed += [] if text in self.failed else [text]
             self.freeze(left, text)
             self.freeze(right, text)
         self._waiting = []
 
     def piece(self, term: Term, low: int, high: int) -> Term:
-        """The layout of positions low..high of a static term, which is split there."""
+        """The layout of positions low..high of a static term, which is split there.
+
+        Raises Inexpressible where a bound falls inside a block.
+        """
         total = size_of(term)[0]
+        low, high = max(low, 0), min(high, total)
         for bound in (low, high):
             if 0 < bound < total:
                 self._bound(term, (bound, bound))
-        inside, at = [], 0
-        for part in self.summands(term):
-            if low <= at and at + size_of(part)[0] <= high:
-                inside.append(part)
-            at += size_of(part)[0]
-        return self.sum(inside)
+        listed = self.summands(term)
+        starts = [0, *accumulate(part.size[0] for part in listed)]
+        return self.sum(listed[bisect_left(starts, low) : bisect_left(starts, high)])
 
-    def divide(self, term: Term, inner: Size) -> tuple[Term, Term]:
-        """Read term as outer x inner with the given inner size."""
+    def divide(self, term: Term, inner: Size, reason: str = "") -> tuple[Term, Term]:
+        """Read term as outer x inner with the given inner size, or raise Inexpressible."""
         term = find(term)
         if not divides(inner, term.size):
             raise Inexpressible(f"{term.size[0]} is not a multiple of {inner[0]}")
@@ -229,45 +178,52 @@ class Layout:
             return term, self.atom(UNIT)
         if inner == term.size:
             return self.atom(UNIT), term
-        return {Kind.ATOM: self._divide_atom, Kind.PROD: self._divide_prod}.get(
-            term.kind, self._divide_sum
-        )(term, inner)
+        if term.kind is Kind.ATOM:
+            pair = self.atom(quotient(term.size, inner)), self.atom(inner)
+            self._refine(term, Kind.PROD, pair)
+            return pair
+        by_kind = self._divide_prod if term.kind is Kind.PROD else self._divide_sum
+        return by_kind(term, inner, reason)
 
     def summands(self, term: Term) -> list[Term]:
         """Top-level summands; only a leading factor distributes: (A+B) x C is AxC + BxC."""
-        stack: list[tuple[Term, list[Term]]] = [(find(term), [])]
+        term = find(term)
+        if term.kind is Kind.ATOM:
+            return [term]
+        if term.kind is Kind.SUM:
+            found: list[Term] = []
+            for part in parts(term):
+                found += [part] if part.kind is Kind.ATOM else self.summands(part)
+            return found
+        head, *tail = factors(term)
+        if head.kind is not Kind.SUM:
+            return [term]
         found = []
-        while stack:
-            top, tail = stack.pop()
-            listed = factors(top) if top.kind is Kind.PROD else []
-            if top.kind is Kind.SUM:
-                stack.extend((find(part), tail) for part in reversed(top.parts))
-            elif listed and listed[0].kind is Kind.SUM:
-                rest = listed[1:] + tail
-                stack.extend((find(part), rest) for part in reversed(listed[0].parts))
-            else:
-                found.append(self.prod([top, *tail]) if tail else top)
+        for part in self.summands(head):
+            whole = self.prod([part, *tail])  # a unit vanishes, and the next factor leads
+            found += self.summands(whole) if part.size == UNIT else [whole]
         return found
 
-    def _unify(self, left: Term, right: Term) -> None:
+    def _unify(self, left: Term, right: Term, reason: str) -> None:
         if left.size != right.size:
             raise Inexpressible(f"sizes {left.size} and {right.size} differ")
+        if 0 in left.size:
+            raise Inexpressible(f"size {left.size} is empty in one probe")
         if left.kind is Kind.ATOM:
-            return _link(left, right)
+            return self._link(left, right)
         if right.kind is Kind.ATOM:
-            return _link(right, left)
+            return self._link(right, left)
         fl, fr = factors(left), factors(right)
         if len(fl) > 1 and len(fr) > 1:
-            self._unify_prods(fl, fr)
+            self._unify_prods(fl, fr, reason)
         else:
-            self._unify_sums(self.summands(left), self.summands(right))
+            self._unify_sums(self.summands(left), self.summands(right), reason)
         left, right = find(left), find(right)
-        if left is not right and left.kind is not Kind.ATOM:
+        if left is not right:
             left.link = right
 
-    def _unify_prods(self, left: list[Term], right: list[Term]) -> None:
+    def _unify_prods(self, left: list[Term], right: list[Term], reason: str) -> None:
         """From the fastest factor: the larger is divided by the smaller."""
-        left, right = list(left), list(right)
         while left and right:
             x, y = factors(left.pop()), factors(right.pop())
             if len(x) != 1 or len(y) != 1:  # refined meanwhile: expand and look again
@@ -276,21 +232,21 @@ class Layout:
                 continue
             (a,), (b,) = x, y
             if a.size == b.size:
-                self.equal(a, b)
+                self.equal(a, b, reason)
             elif divides(b.size, a.size):
-                outer, inner = self.divide(a, b.size)
+                outer, inner = self.divide(a, b.size, reason)
                 left.append(outer)
-                self.equal(inner, b)
+                self.equal(inner, b, reason)
             elif divides(a.size, b.size):
-                outer, inner = self.divide(b, a.size)
+                outer, inner = self.divide(b, a.size, reason)
                 right.append(outer)
-                self.equal(a, inner)
+                self.equal(a, inner, reason)
             else:
                 raise Inexpressible(f"no common refinement of factors {a.size[0]}, {b.size[0]}")
         if times(size_of(rest) for rest in left + right) != UNIT:
             raise Inexpressible("products of different length")
 
-    def _unify_sums(self, left: list[Term], right: list[Term]) -> None:
+    def _unify_sums(self, left: list[Term], right: list[Term], reason: str) -> None:
         """From the first summand: the longer is split at the shorter."""
         left, right = left[::-1], right[::-1]
         while left and right:
@@ -299,9 +255,9 @@ class Layout:
                 left.extend(reversed(xs))
                 right.extend(reversed(ys))
                 continue
-            x, y = find(xs[0]), find(ys[0])
+            x, y = xs[0], ys[0]
             if x.size == y.size:
-                self.equal(x, y)
+                self.equal(x, y, reason)
             elif x.size[0] < y.size[0]:
                 first, second = self._split(y, x.size)
                 right.extend((second, first))
@@ -319,48 +275,38 @@ class Layout:
             raise Inexpressible("the order of the parts depends on the sizes")
         if term.kind is Kind.ATOM:
             first, second = self.atom(at), self.atom(rest)
-            _refine(term, Kind.SUM, [first, second])
+            self._refine(term, Kind.SUM, [first, second])
             return first, second
         head, *tail = factors(term)
-        inner = times(size_of(factor) for factor in tail)
+        inner = times(factor.size for factor in tail)
         if not divides(inner, at):
             raise Inexpressible(f"a cut at {at[0]} inside a block of {inner[0]}")
         bound = quotient(at, inner)
         self._bound(head, bound)
-        lead, taken, done = self.summands(head), [], EMPTY
-        while done != bound:
-            taken.append(lead.pop(0))
-            done = plus([done, size_of(taken[-1])])
-        return self.prod([self.sum(taken), *tail]), self.prod([self.sum(lead), *tail])
+        lead = self.summands(head)
+        seam = list(accumulate(part.size[0] for part in lead)).index(bound[0]) + 1
+        return self.prod([self.sum(lead[:seam]), *tail]), self.prod([self.sum(lead[seam:]), *tail])
 
     def _bound(self, term: Term, at: Size) -> None:
         """Make `at` a boundary between two summands of term."""
-        start = EMPTY
-        for part in self.summands(term):
-            if start == at:
-                return
-            end = plus([start, size_of(part)])
-            if end[0] > at[0] and end[1] > at[1]:
-                self._split(part, (at[0] - start[0], at[1] - start[1]))
-                return
-            start = end
-        if start != at:
-            raise Inexpressible(f"no boundary at {at[0]}")
+        listed = self.summands(term)
+        ends = list(accumulate(part.size[0] for part in listed))
+        place = bisect_left(ends, at[0])
+        before = plus(part.size for part in listed[:place])
+        inside = (at[0] - before[0], at[1] - before[1])
+        if inside != listed[place].size:
+            self._split(listed[place], inside)
 
-    def _divide_atom(self, term: Term, inner: Size) -> tuple[Term, Term]:
-        pair = self.atom(quotient(term.size, inner)), self.atom(inner)
-        _refine(term, Kind.PROD, pair)
-        return pair
-
-    def _divide_prod(self, term: Term, inner: Size) -> tuple[Term, Term]:
-        outer, taken, need = factors(term), [], inner
+    def _divide_prod(self, term: Term, inner: Size, reason: str) -> tuple[Term, Term]:
+        outer, need = factors(term), inner
+        taken: list[Term] = []
         while need != UNIT:
             last = outer.pop()
             if divides(last.size, need):
                 taken.insert(0, last)
                 need = quotient(need, last.size)
             elif divides(need, last.size):
-                big, small = self.divide(last, need)
+                big, small = self.divide(last, need, reason)
                 outer.append(big)
                 taken.insert(0, small)
                 need = UNIT
@@ -368,25 +314,40 @@ class Layout:
                 raise Inexpressible(f"no common refinement of factors {last.size[0]}, {need[0]}")
         return self.prod(outer), self.prod(taken)
 
-    def _divide_sum(self, term: Term, inner: Size) -> tuple[Term, Term]:
-        parts = self.summands(term)
-        if not all(divides(inner, size_of(part)) for part in parts):
+    def _divide_sum(self, term: Term, inner: Size, reason: str) -> tuple[Term, Term]:
+        listed = self.summands(term)
+        if not all(divides(inner, part.size) for part in listed):
             raise Inexpressible(f"a block of {inner[0]} crosses a seam of a concatenation")
-        outers, shared = [], None
-        for part in parts:
-            outer, block = self.divide(part, inner)
-            outers.append(outer)
-            if shared is not None:
-                self.equal(shared, block)
-            shared = block
-        assert shared is not None
+        pairs = [self.divide(part, inner, reason) for part in listed]
+        shared = pairs[-1][1]
+        for _, block in pairs:
+            self.equal(block, shared, reason)
         # not self.sum: the outers of equal parts are units, and a sum of units keeps them
-        total = plus(size_of(outer) for outer in outers)
-        outer = outers[0] if len(outers) == 1 else self._term(total, Kind.SUM, outers)
+        outers = [outer for outer, _ in pairs]
+        outer = self._term(plus(size_of(outer) for outer in outers), Kind.SUM, outers)
         term = find(term)
         if term.kind is Kind.SUM:
             term.kind, term.parts = Kind.PROD, [outer, shared]
         return outer, shared
+
+    # -- binding atoms
+
+    def _refine(self, atom: Term, kind: Kind, pieces: Sequence[Term]) -> None:
+        self._moves += 1
+        atom.kind, atom.parts = kind, list(pieces)
+        _hand_on(atom, pieces)
+
+    def _link(self, atom: Term, term: Term) -> None:
+        self._moves += 1
+        atom.link = term
+        _hand_on(atom, [term])
+
+
+def _distinct(waiting: Iterable[Waiting]) -> list[Waiting]:
+    found: dict[tuple[Term, Term], Waiting] = {}
+    for entry in waiting:
+        found.setdefault((find(entry[0]), find(entry[1])), entry)
+    return list(found.values())
 
 
 def _note(marks: dict[str, None], reasons: Iterable[str]) -> None:
@@ -397,17 +358,9 @@ def _note(marks: dict[str, None], reasons: Iterable[str]) -> None:
 
 def _hand_on(marks: Term, heirs: Iterable[Term]) -> None:
     """Marks follow units into whatever the atom became."""
+    if not (marks.frozen or marks.width):
+        return
     for heir in heirs:
         for leaf in leaves(heir):
             _note(leaf.frozen, marks.frozen)
             _note(leaf.width, marks.width)
-
-
-def _refine(atom: Term, kind: Kind, parts: Sequence[Term]) -> None:
-    atom.kind, atom.parts = kind, list(parts)
-    _hand_on(atom, parts)
-
-
-def _link(atom: Term, term: Term) -> None:
-    atom.link = term
-    _hand_on(atom, [term])

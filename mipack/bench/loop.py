@@ -16,7 +16,7 @@ from pathlib import Path
 from mipack.bench import stats
 from mipack.bench.memory import footprint
 from mipack.errors import InputError
-from mipack.runtime.machine import TINY_MODEL, physical_cores
+from mipack.runtime.machine import physical_cores
 from mipack.runtime.session import Feeds, Session
 
 Clock = Callable[[], float]
@@ -34,14 +34,15 @@ MOST_DOUBLINGS = 4
 @dataclass(frozen=True, slots=True)
 class Timing:
     """One model on one input shape. `samples_ms` are raw, one per round and per single run: each
-    is the mean over `repeats` runs. `load_ms` is one load. `peak_memory_bytes` is what loading and running adds to a
-    process that holds only the runtime; None where it could not be measured."""
+    is the mean over `repeats` runs. `load_ms` (fastest of three) and `peak_memory_bytes` (what
+    loading and running adds) come from a process that holds only the runtime; None where it failed.
+    """
 
     name: str
     shape: str
     samples_ms: tuple[float, ...]
     repeats: int
-    load_ms: float
+    load_ms: float | None
     peak_memory_bytes: int | None
     threads: int
     provider: str
@@ -204,15 +205,7 @@ class _Race:
         self, models: Sequence[tuple[str, bytes | Path]], threads: int, provider: str
     ) -> None:
         self._models, self._threads, self._wanted = models, threads, provider
-        Session(TINY_MODEL, threads=threads, provider=provider)  # else the first load pays for all
-        loaded = [self._load(model) for _, model in models]
-        self._sessions = [session for session, _ in loaded]
-        self._load_ms = [milliseconds for _, milliseconds in loaded]
-
-    def _load(self, model: bytes | Path) -> tuple[Session, float]:
-        start = time.perf_counter()
-        session = Session(model, threads=self._threads, provider=self._wanted)
-        return session, (time.perf_counter() - start) * 1000
+        self._sessions = [Session(model, threads=threads, provider=provider) for _, model in models]
 
     def runners(self, feeds: Feeds) -> list[Run]:
         """One callable per model; InputError names the model that refuses the feeds."""
@@ -224,21 +217,23 @@ class _Race:
     def timings(
         self, shape: str, feeds: Feeds, samples: list[list[float]], repeats: list[int]
     ) -> list[Timing]:
-        """The record of every model; measures its memory on the way."""
+        """The record of every model; measures its memory and loading on the way."""
+        takes = [
+            footprint(model, feeds, threads=self._threads, provider=self._wanted)
+            for _, model in self._models
+        ]
         return [
             Timing(
                 name=name,
                 shape=shape,
                 samples_ms=tuple(samples[index]),
                 repeats=repeats[index],
-                load_ms=self._load_ms[index],
-                peak_memory_bytes=footprint(
-                    model, feeds, threads=self._threads, provider=self._wanted
-                ),
+                load_ms=takes[index].load_ms,
+                peak_memory_bytes=takes[index].peak_bytes,
                 threads=self._threads,
                 provider=self._sessions[index].providers[0],
             )
-            for index, (name, model) in enumerate(self._models)
+            for index, (name, _) in enumerate(self._models)
         ]
 
     def contrasts(self, shape: str, samples: list[list[float]]) -> list[Contrast]:

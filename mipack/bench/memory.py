@@ -1,8 +1,9 @@
-"""How much memory a model takes, measured in a process of its own.
+"""How much memory a model takes and how long it loads, measured in a process of its own.
 
 Within one process the peak of one model hides that of the next, and what Python and the runtime
 take hides a small model. So a child loads the runtime and the feeds first, notes what is resident,
-then loads the model, runs it, and reports how far the peak rose above that.
+then loads the model, runs it, and reports how far the peak rose above that. Loading is timed there
+too: in a process that already holds other models it would depend on their order.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +26,26 @@ CHILD_SECONDS = 600.0
 RUNS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """`peak_bytes` is the resident memory that loading and running a model adds at its peak,
+    `load_ms` the fastest of three loads; None where that could not be measured."""
+
+    peak_bytes: int | None = None
+    load_ms: float | None = None
+
+
 def footprint(
     model: bytes | Path, feeds: Feeds, *, threads: int, provider: str = "cpu"
-) -> int | None:
-    """Bytes of resident memory that loading and running `model` adds at its peak.
-
-    None where the system does not tell or the child did not finish.
-    """
+) -> Footprint:
+    """What `model` takes when it is loaded and run on `feeds`; empty if the child failed."""
     with tempfile.TemporaryDirectory(prefix="mipack-bench-") as name:
         folder = Path(name)
         _write_job(folder, model, feeds, {"threads": threads, "provider": provider})
         run_child("mipack.bench.memory", name, seconds=CHILD_SECONDS)
-        with suppress(OSError, ValueError, KeyError):
-            answer = json.loads((folder / "answer.json").read_text())["bytes"]
-            return None if answer is None else int(answer)
-    return None
+        with suppress(OSError, ValueError):
+            return Footprint(**json.loads((folder / "answer.json").read_text()))
+    return Footprint()
 
 
 def _write_job(folder: Path, model: bytes | Path, feeds: Feeds, job: dict[str, Any]) -> None:
@@ -57,8 +65,8 @@ def _without_objects(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array.astype(np.str_) if array.dtype == object else array
 
 
-def _measure(folder: Path) -> int | None:
-    """The child's side: the bytes that the job in `folder` adds to this process."""
+def _measure(folder: Path) -> Footprint:
+    """The child's side: what the job in `folder` takes in this process."""
     job = json.loads((folder / "job.json").read_text())
     with np.load(folder / "feeds.npz", allow_pickle=False) as stored:
         feeds = {name: stored[f"arr_{index}"] for index, name in enumerate(job["inputs"])}
@@ -66,15 +74,25 @@ def _measure(folder: Path) -> int | None:
     Session(TINY_MODEL, **settings).run({"x": np.ones(1, np.float32)})
     reset_peak_memory()
     before = peak_memory()
-    session = Session(Path(job["model"]), **settings)
+    session, load_ms = _load(Path(job["model"]), settings)
     for _ in range(RUNS):
         session.run(feeds)
     after = peak_memory()
-    return None if before is None or after is None else max(0, after - before)
+    del session
+    load_ms = min(load_ms, *(_load(Path(job["model"]), settings)[1] for _ in range(RUNS - 1)))
+    added = None if before is None or after is None else max(0, after - before)
+    return Footprint(added, load_ms)
+
+
+def _load(model: Path, settings: dict[str, Any]) -> tuple[Session, float]:
+    """The session and the milliseconds that loading it took."""
+    start = time.perf_counter()
+    session = Session(model, **settings)
+    return session, (time.perf_counter() - start) * 1000
 
 
 def _answer(folder: Path) -> None:
-    (folder / "answer.json").write_text(json.dumps({"bytes": _measure(folder)}))
+    (folder / "answer.json").write_text(json.dumps(asdict(_measure(folder))))
 
 
 if __name__ == "__main__":

@@ -7,23 +7,20 @@ parameters of any cut are known without cutting. Dynamic sizes count as in the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod as product
 
-from mipack.layout import Kind, Term, find, leaves
+from mipack.layout import Kind, Term, find, leaves, parts
 
 Widths = Mapping[Term, int]
 
 
 def width_of(term: Term, widths: Widths) -> int:
-    """The size of a term when atoms have these widths (unlisted atoms keep theirs)."""
+    """The size of a term when atoms (by their representative) have these widths, others theirs."""
     term = find(term)
     if term.kind is Kind.ATOM:
         return widths.get(term, term.size[0])
-    if term.kind is Kind.SUM:
-        return sum(width_of(part, widths) for part in term.parts)
-    total = 1
-    for part in term.parts:
-        total *= width_of(part, widths)
-    return total
+    inner = (width_of(part, widths) for part in parts(term))
+    return sum(inner) if term.kind is Kind.SUM else product(inner)
 
 
 class Cost:
@@ -38,6 +35,14 @@ class Cost:
         """Multiply-adds of one run of the first probe."""
         return self._macs.at(widths)
 
+    def macs_of(self, atom: Term, widths: Widths) -> int:
+        """Multiply-adds of the contractions that an atom takes part in."""
+        return self._macs.of(atom, widths)
+
+    def params_of(self, atom: Term, widths: Widths) -> int:
+        """Elements of the weights that an atom takes part in."""
+        return self._params.of(atom, widths)
+
     def params(self, widths: Widths) -> int:
         """Elements of the weights."""
         return self._params.at(widths)
@@ -47,22 +52,23 @@ class _Sum:
     """A sum of products, evaluated by what changed: products without a listed atom are cached."""
 
     def __init__(self, products: Iterable[Sequence[Term]]) -> None:
-        self._products = [tuple(product) for product in products]
-        self._full = [self._one(product, {}) for product in self._products]
+        self._products = [tuple(axes) for axes in products]
+        self._full = [self._one(axes, {}) for axes in self._products]
         self._of: dict[Term, list[int]] = {}
-        for index, product in enumerate(self._products):
-            for atom in dict.fromkeys(leaf for term in product for leaf in leaves(term)):
+        for index, axes in enumerate(self._products):
+            for atom in dict.fromkeys(leaf for term in axes for leaf in leaves(term)):
                 self._of.setdefault(atom, []).append(index)
         self._total = sum(self._full)
 
     def at(self, widths: Widths) -> int:
+        widths = {find(atom): width for atom, width in widths.items()}
         touched = dict.fromkeys(i for atom in widths for i in self._of.get(atom, ()))
         change = (self._one(self._products[i], widths) - self._full[i] for i in touched)
         return self._total + sum(change)
 
+    def of(self, atom: Term, widths: Widths) -> int:
+        return sum(self._one(self._products[i], widths) for i in self._of.get(atom, ()))
+
     @staticmethod
-    def _one(product: Sequence[Term], widths: Widths) -> int:
-        total = 1
-        for term in product:
-            total *= width_of(term, widths)
-        return total
+    def _one(axes: Sequence[Term], widths: Widths) -> int:
+        return product(width_of(term, widths) for term in axes)

@@ -1,16 +1,21 @@
 """Dependent families: atoms that may be kept differently for each unit of another atom.
 
 Head dims D may be chosen per head H if H is there in *every* occurrence of D: beside it in the
-axis' product, or as a whole factor of another axis, never under a sum. What one operation walks
-in step counts as an occurrence too (`NodeView.together`), so that a mix of heads breaks the tie.
-If each is a context of the other the outer one wins; a context must itself be independent.
+axis' product, or as a whole factor of another axis, not under a sum there. Beside it comes first:
+in a weight [H x D, H x D] each D belongs to the H of its own axis. What else occurs twice leaves
+open which one is meant and is no context.
+
+What one operation walks in step counts as an occurrence too (`NodeView.together`), so that a mix
+of heads breaks the tie. If each is a context of the other the outer one wins; a context must
+itself be independent.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from mipack.layout import Kind, Term, factors, find, is_static, leaves, size_of
+from mipack.layout import Kind, Term, factors, find, is_static, leaves, parts, size_of
 
 Contexts = dict[Term, tuple[Term, ...]]
 
@@ -21,29 +26,33 @@ class _Seen:
         self.outer: set[tuple[int, int]] = set()
 
     def tensor(self, axes: Sequence[Term]) -> None:
-        tops = [[f for f in factors(t) if f.kind is Kind.ATOM] for t in axes]
-        for k, term in enumerate(axes):
-            beside = {atom for j, row in enumerate(tops) if j != k for atom in row}
-            self.walk(term, beside)
+        rows = [_atoms(factors(term)) for term in axes]
+        total = Counter(atom for row in rows for atom in row)
+        for term, row in zip(axes, rows, strict=True):
+            elsewhere = total - Counter(row)
+            self.walk(find(term), {atom for atom, times in elsewhere.items() if times == 1})
 
     def walk(self, term: Term, beside: set[Term]) -> None:
-        term = find(term)
-        if term.kind is Kind.ATOM:
-            if is_static(term) and size_of(term)[0] > 1:
-                known = self.contexts.get(term)
-                here = beside - {term}
-                self.contexts[term] = here if known is None else known & here
-            return
-        if term.kind is Kind.SUM:
-            for part in term.parts:
+        if term.kind is Kind.PROD:
+            self.product(factors(term), beside)
+        elif term.kind is Kind.SUM:
+            for part in parts(term):
                 self.walk(part, beside)
-            return
-        row = factors(term)
-        atoms = [f for f in row if f.kind is Kind.ATOM]
+        elif _static_unit(term):
+            here = beside - {term}
+            self.contexts[term] = self.contexts.get(term, here) & here
+
+    def product(self, row: Sequence[Term], beside: set[Term]) -> None:
+        own = Counter(_atoms(row))
+        beside = (beside - own.keys()) | {atom for atom, times in own.items() if times == 1}
         for at, factor in enumerate(row):
-            before = [f for f in row[:at] if f.kind is Kind.ATOM]
+            before = _atoms(row[:at])
             self.outer.update((f.id, leaf.id) for f in before for leaf in leaves(factor))
-            self.walk(factor, beside | {a for a in atoms if a is not factor})
+            self.walk(factor, beside)
+
+
+def _atoms(row: Iterable[Term]) -> list[Term]:
+    return [factor for factor in row if factor.kind is Kind.ATOM]
 
 
 def contexts(tensors: Iterable[Sequence[Term]], together: Iterable[Sequence[Term]]) -> Contexts:

@@ -19,8 +19,16 @@ from mipack.data.reader import Request
 from mipack.data.rows import ArraySource, Item
 from mipack.errors import InputError
 
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError)
-DAMAGED = (*UNREADABLE, zipfile.BadZipFile, zlib.error)
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,  # an encrypted zip
+    MemoryError,  # a header that claims too much
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def open_arrays(request: Request) -> ArraySource:
@@ -29,9 +37,8 @@ def open_arrays(request: Request) -> ArraySource:
     return ArraySource(
         items,
         request.signature,
-        inputs=request.options.inputs,
+        options=request.options,
         kind="array files",
-        label_array=request.options.label_column,
     )
 
 
@@ -141,14 +148,14 @@ def readable(path: Path) -> Iterator[None]:
 
 def _header(stream: IO[bytes]) -> Header:
     """The header of a .npy stream. Raises ValueError where it is none."""
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }.get(version)
     if read is None:
         raise ValueError(f"version {version} of the .npy format")
-    shape, _, dtype = read(stream)  # type: ignore[no-untyped-call]
+    shape, _, dtype = read(stream)
     return Header(shape, dtype)
 
 

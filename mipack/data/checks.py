@@ -139,15 +139,17 @@ def _bare_bytes(source: DType, target: DType) -> bool:
     return raw and is_float(target) and source.itemsize == target.itemsize
 
 
-def fit(place: str, name: str, array: Array, dtype: DType) -> Array:
-    """The values as `dtype`, contiguous. Raises InputError where one is not finite or does not
-    fit; the types must be `castable`."""
+def fit(place: str, name: str, array: Array, dtype: DType, *, allow_nan: bool = False) -> Array:
+    """The values as `dtype`, contiguous; the types must be `castable`.
+
+    Raises InputError where a value is not finite (NaN apart, if it is allowed) or does not fit.
+    """
     if _bare_bytes(array.dtype, dtype):
         array = np.ascontiguousarray(array).view(dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         result = np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(array.shape)
-    if is_float(dtype) and not np.isfinite(result).all():
-        problem = "NaN or infinite values"
+    if is_float(dtype) and not (np.isfinite(result) | (allow_nan & np.isnan(result))).all():
+        problem = "infinite values" if allow_nan else "NaN or infinite values"
     elif array.dtype != dtype and is_integer(array.dtype) and not (result == array).all():
         problem = f"values that {dtype.name} cannot hold"
     else:

@@ -51,6 +51,7 @@ class ReadOptions:
     size            the shorter side of an image is brought to it
     inputs          model input -> field of the data
     mask            input that marks real rows with 1; "none": there is none
+    allow_nan       NaN in arrays means "missing" and the model handles it
     """
 
     samples: int | None = 512
@@ -65,6 +66,7 @@ class ReadOptions:
     size: int | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     mask: str | None = None
+    allow_nan: bool = False
 
 
 class Source(Protocol):
@@ -136,6 +138,8 @@ class Dataset:
     def batches(self, size: int = 32) -> Iterator[Batch]:
         """All samples once, those of similar length together; a static batch size of the model
         wins over `size`."""
+        if size < 1:
+            raise InputError(f"a batch of {size} samples is asked for", hint="ask for at least 1")
         wanted = self._source.batch or size
         keys = self._source.keys(self._indices)
         order = _rank_groups(keys)

@@ -66,13 +66,7 @@ def from_feeds(
     ]
     if not items:
         raise InputError("no feeds are given", hint="give at least one mapping of arrays")
-    source = ArraySource(
-        items,
-        signature,
-        inputs=options.inputs,
-        kind="feeds",
-        label_array=options.label_column,
-    )
+    source = ArraySource(items, signature, options=options, kind="feeds")
     return _finish(source, signature, options)
 
 
@@ -80,10 +74,9 @@ def find_mask(signature: Signature, options: ReadOptions) -> str | None:
     """The input that marks real rows: the one named, the one fed with attention_mask, or none."""
     if options.mask is not None:
         return None if options.mask == "none" else options.mask
-    fed = [name for name, field in options.inputs.items() if field == MASK]
-    if signature.input(MASK) is not None and options.inputs.get(MASK, MASK) == MASK:
-        fed = [MASK]
-    return fed[0] if fed else None
+    if signature.input(MASK) is not None:
+        return MASK
+    return next((name for name, field in options.inputs.items() if field == MASK), None)
 
 
 def _finish(source: Source, signature: Signature, options: ReadOptions) -> Dataset:

@@ -77,8 +77,10 @@ class Pixels:
 
     def _geometry(self) -> str:
         if self.crop is None and (self.layout.height or self.layout.width):
-            fixed = ("height", self.layout.height) if self.layout.height else (
-                "width", self.layout.width
+            fixed = (
+                ("height", self.layout.height)
+                if self.layout.height
+                else ("width", self.layout.width)
             )
             return "resized to {} {}, in proportion".format(*fixed)
         if self.crop is None:
@@ -179,9 +181,7 @@ def find_pixels(spec: TensorSpec, options: ReadOptions, beside: Path | None) -> 
     return pixels
 
 
-def _combine(
-    dtype: str, layout: Layout, options: ReadOptions, config: Mapping[str, Any]
-) -> Pixels:
+def _combine(dtype: str, layout: Layout, options: ReadOptions, config: Mapping[str, Any]) -> Pixels:
     """Options over the config over what the input says itself."""
     shorter, squash, crop = _geometry(layout, options, config)
     mean, std = _normalisation(layout, options, config)
@@ -219,7 +219,7 @@ def _do(config: Mapping[str, Any], step: str) -> bool:
 def _geometry(
     layout: Layout, options: ReadOptions, config: Mapping[str, Any]
 ) -> tuple[int | None, tuple[int, int] | None, tuple[int, int] | None]:
-    """(shorter, squash, crop): the crop is the model's fixed size, else --size, else the config's."""
+    """(shorter, squash, crop): the crop is the model's size, else --size, else the config's."""
     _check_size(layout, options.size)
     size = config.get("size") if _do(config, "resize") and options.size is None else None
     cut = _area(config.get("crop_size")) if _do(config, "center_crop") else None

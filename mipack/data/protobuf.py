@@ -37,9 +37,7 @@ def open_protobuf(request: Request) -> ArraySource:
         ]
     if not sets:
         raise InputError(f"{request.root}: no input_*.pb in it", hint="name them input_0.pb, ...")
-    return ArraySource(
-        sets, request.signature, inputs=request.options.inputs, kind="ONNX test data sets"
-    )
+    return ArraySource(sets, request.signature, options=request.options, kind="ONNX test data sets")
 
 
 def _number(path: Path) -> re.Match[str] | None:

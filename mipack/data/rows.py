@@ -22,7 +22,7 @@ from mipack.data.checks import (
     shown,
     static_batch,
 )
-from mipack.data.dataset import Array, Feeds
+from mipack.data.dataset import Array, Feeds, ReadOptions
 from mipack.data.labels import check_labels
 from mipack.errors import InputError
 from mipack.records import Signature, TensorSpec
@@ -53,15 +53,16 @@ class ArraySource:
         items: Sequence[Item],
         signature: Signature,
         *,
-        inputs: Mapping[str, str],
+        options: ReadOptions,
         kind: str,
-        label_array: str | None = None,
     ) -> None:
+        label_array = options.label_column
+        self._allow_nan = options.allow_nan
         self._items, self._specs = items, {spec.name: spec for spec in signature.inputs}
         self._dtypes = {name: dtype_of(spec.dtype) for name, spec in self._specs.items()}
         headers = [item.headers() for item in items]
         self._fields = [
-            bind(item.place, fields, signature, inputs=inputs, extra=label_array)
+            bind(item.place, fields, signature, inputs=options.inputs, extra=label_array)
             for item, fields in zip(items, headers, strict=True)
         ]
         self._bound = [
@@ -155,7 +156,10 @@ class ArraySource:
 
     def _fit(self, at: int, arrays: Mapping[str, Array]) -> Feeds:
         place, fields = self._items[at].place, self._fields[at]
-        return {n: fit(place, fields[n], a, self._dtypes[n]) for n, a in arrays.items()}
+        return {
+            name: fit(place, fields[name], array, self._dtypes[name], allow_nan=self._allow_nan)
+            for name, array in arrays.items()
+        }
 
     def content(self, indices: Sequence[int]) -> Iterator[bytes]:
         """The digest of each item and the row in it."""

@@ -29,7 +29,7 @@ class Table:
         if column not in self.columns:
             raise InputError(
                 f"{self.place}: no column {column!r}",
-                hint=f"the columns are {', '.join(self.columns)}",
+                hint=f"every row has {', '.join(self.columns)}",
             )
         return [row[column] for row in self.rows]
 
@@ -72,9 +72,11 @@ def read_lines(path: Path) -> Iterator[Row]:
 def read_table(path: Path) -> Iterator[Row]:
     """A .csv file (quotes as usual) or a .tsv file (quotes are part of the text)."""
     tabs = path.suffix.lower() == ".tsv"
-    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
     lines = (f"{line}\n" for line in _lines(path))
-    rows = csv.reader(lines, delimiter="\t" if tabs else ",", quoting=quoting, strict=not tabs)
+    if tabs:
+        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        rows = csv.reader(lines, strict=True)
     try:
         header = next(rows, [])
         _check_columns(path, header)
@@ -123,9 +125,7 @@ def _lines(path: Path) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def read_rows(
-    root: Path, files: Sequence[Path], parse: Callable[[Path], Iterator[Row]]
-) -> Table:
+def read_rows(root: Path, files: Sequence[Path], parse: Callable[[Path], Iterator[Row]]) -> Table:
     """All rows of these files in order. Raises InputError where there are none."""
     rows = tuple(row for path in files for row in parse(path))
     if not rows:

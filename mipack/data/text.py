@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mipack.data.checks import dtype_of, is_float, is_integer, sample_axes, shown, static_batch
+from mipack.data.checks import dtype_of, is_float, is_integer, sample_axes, shown
 from mipack.data.dataset import Array, Feeds
 from mipack.data.labels import encode_labels
 from mipack.data.reader import Request
@@ -55,6 +55,10 @@ class Padding:
     left: bool
 
 
+def _arrow(name: str, field: str) -> str:
+    return name if name == field else f"{name} <- {field}"
+
+
 class TextSource:
     """The `Source` over texts."""
 
@@ -66,8 +70,8 @@ class TextSource:
         self._specs = signature.inputs
         self._fields = match_fields(signature, request)
         self._axes = sample_axes(signature) or {spec.name: 0 for spec in signature.inputs}
-        self.batch = static_batch(signature, self._axes)
-        self._static = _static_length(self._specs, self._fields)
+        self.batch = _static_size(self._specs, self._fields, 0)
+        self._static = _static_size(self._specs, self._fields, 1)
         path = _find_tokenizer(request)
         self._tokenizer, self._padding = load_tokenizer(path, length=self._static)
         self._identity = path.read_bytes()
@@ -76,7 +80,7 @@ class TextSource:
         self.description = (
             f"text: {self.count:,} rows of {table.place}, column {column!r}",
             f"tokenizer {path.name}, {self._describe_length()}",
-            "inputs: " + ", ".join(f"{name} <- {field}" for name, field in self._fields.items()),
+            "inputs: " + ", ".join(_arrow(name, field) for name, field in self._fields.items()),
             *labelled,
         )
 
@@ -127,7 +131,8 @@ class TextSource:
 
     def content(self, indices: Sequence[int]) -> Iterator[bytes]:
         """The preparation, the tokenizer, then every text."""
-        yield repr((sorted(self._fields.items()), self._static, self._specs)).encode()
+        types = [(spec.name, spec.dtype, self._fields[spec.name]) for spec in self._specs]
+        yield repr((types, self._static)).encode()
         yield hashlib.sha256(self._identity).digest()
         for index in indices:
             yield self._texts[index].encode()
@@ -148,10 +153,10 @@ def _labels(table: Table, request: Request) -> tuple[Array | None, tuple[str, ..
     """Labels from the column that is named, or from the usual one where it holds classes."""
     column, classes = request.options.label_column, request.options.classes
     if column is None:
-        usual = table.values(USUAL_LABEL) if USUAL_LABEL in table.columns else [""]
-        if classes is None and not all(str(value).isdecimal() for value in usual):
-            return None, ()
         if USUAL_LABEL not in table.columns:
+            return None, ()
+        numeric = all(str(value).isdecimal() for value in table.values(USUAL_LABEL))
+        if classes is None and not numeric:  # names would get numbers by a guess
             return None, ()
         column = USUAL_LABEL
     labels = encode_labels(table.values(column), classes, place=f"{table.place}: {column}")
@@ -167,9 +172,9 @@ def match_fields(signature: Signature, request: Request) -> dict[str, str]:
         usual = EMPTY if spec.name.startswith("past") else usual
         field = chosen.get(spec.name, usual)
         if field not in FIELDS:
-            problem = f"text has no field {field!r}" if field else "text does not feed"
+            problem = f"text has no field {field!r} for" if field else "text does not feed"
             raise InputError(
-                f"{problem} for the model's input {spec.name!r} ({spec.dtype} {shown(spec.shape)})",
+                f"{problem} the model's input {spec.name!r} ({spec.dtype} {shown(spec.shape)})",
                 hint=f"--input {spec.name}=FIELD with one of {', '.join(FIELDS)}; or .npz files",
             )
         _check_input(spec, field)
@@ -198,13 +203,16 @@ def _check_input(spec: TensorSpec, field: str) -> None:
         )
 
 
-def _static_length(specs: Sequence[TensorSpec], fields: dict[str, str]) -> int | None:
-    """The number of tokens that the model fixes, if it does. Raises InputError if it fixes two."""
-    tokens = [spec.shape for spec in specs if spec.shape and fields[spec.name] != EMPTY]
-    fixed = sorted({shape[1] for shape in tokens if isinstance(shape[1], int)})
+def _static_size(specs: Sequence[TensorSpec], fields: dict[str, str], axis: int) -> int | None:
+    """The number of texts (axis 0) or tokens (1) that the model fixes, if it does.
+
+    Raises InputError if it fixes two.
+    """
+    shapes = [spec.shape for spec in specs if spec.shape and fields[spec.name] != EMPTY]
+    fixed = sorted({size for shape in shapes if isinstance(size := shape[axis], int)})
     if len(fixed) > 1:
         raise InputError(
-            f"the model's inputs fix different lengths: {fixed}",
+            f"the model's inputs fix different sizes of axis {axis}: {fixed}",
             hint="give .npz files with one array per input",
         )
     return fixed[0] if fixed else None
@@ -239,7 +247,7 @@ def load_tokenizer(path: Path, *, length: int | None) -> tuple[Tokenizer, Paddin
     tokenizer.no_padding()
     own: dict[str, Any] = dict(tokenizer.truncation or {})
     if length is not None and own.get("max_length", length + 1) > length:
-        tokenizer.enable_truncation(**{**own, "max_length": length})
+        tokenizer.enable_truncation(**{**own, "max_length": length, "stride": 0})
     return tokenizer, padding
 
 

@@ -7,6 +7,7 @@ killed run leaves either the old file or the new one.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -147,6 +148,25 @@ def weight_count(model: ir.Model) -> int:
     """Elements of the floating-point and quantised initializers of rank >= 1 (parameters)."""
     tensors = [v.const_value for v in model.graph.initializers.values() if v.const_value]
     return sum(int(t.size) for t in tensors if t.dtype not in (ir.DataType.INT64,) and t.shape)
+
+
+def digest(model: ir.Model) -> str:
+    """sha256 over the graph and every weight, wherever they are stored."""
+    state = hashlib.sha256()
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            state.update(f"{name} {value.const_value.dtype} {value.const_value.shape}".encode())
+            state.update(value.const_value.tobytes())
+    for node in model.graph.all_nodes():
+        names = [v.name if v is not None else "" for v in (*node.inputs, *node.outputs)]
+        attributes = [str(a) for a in node.attributes.values()]
+        state.update(f"{node.domain} {node.op_type} {names} {attributes}".encode())
+    return state.hexdigest()
+
+
+def tolerates_nan(model: ir.Model) -> bool:
+    """Whether the graph asks for NaN itself: missing values are a meaning there."""
+    return any(node.op_type == "IsNaN" for node in model.graph.all_nodes())
 
 
 # ---------------------------------------------------------------- writing

@@ -77,6 +77,22 @@ class Session:
                 hint="check the inputs' shapes and values against the model's signature",
             ) from error
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the CUDA provider is really in use."""
+        return "CUDAExecutionProvider" in self.providers
+
+    def run_on_gpu(self, feeds: Feeds, outputs: Sequence[str]) -> dict[str, Any]:
+        """One run through IO binding; results stay on the device and speak DLPack."""
+        binding = self._session.io_binding()
+        for name in feeds:
+            if name in self._accepted:
+                binding.bind_cpu_input(name, feeds[name])
+        for name in outputs:
+            binding.bind_output(name, "cuda")
+        self._session.run_with_iobinding(binding)
+        return dict(zip(outputs, binding.get_outputs(), strict=True))
+
     def end_profiling(self) -> Path:
         """Stop profiling and return the path of the trace."""
         return Path(self._session.end_profiling())
@@ -102,3 +118,24 @@ def _explain(error: Exception) -> Exception:
     if any(word in text for word in ("INVALID_GRAPH", "INVALID_PROTOBUF", "NO_SUCHFILE", "FAIL")):
         return InputError(f"ONNX Runtime cannot load this model: {text}", hint="is the file whole?")
     return RuntimeFailure(f"ONNX Runtime failed: {text}")
+
+
+def working_provider(wanted: str) -> str:
+    """`auto` is CUDA only where a session really gets it.
+
+    Raises InputError where `cuda` is asked for and cannot run.
+    """
+    from mipack.runtime.machine import TINY_MODEL
+
+    if wanted == "cpu":
+        return "cpu"
+    import onnxruntime as ort
+
+    listed = "CUDAExecutionProvider" in ort.get_available_providers()
+    if listed and Session(TINY_MODEL, provider="cuda").on_gpu:
+        return "cuda"
+    if wanted == "cuda":
+        raise InputError(
+            "the CUDA provider cannot run here", hint="mipack env shows what works; use auto or cpu"
+        )
+    return "cpu"

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
+from mipack.graph.adjust import add_weight, names_of, set_weight
 from mipack.graph.canonical import fresh_name
 from mipack.graph.view import Encoding
 from mipack.layout import Term, factors, is_static, size_of
@@ -37,8 +38,7 @@ class _Surgeon:
         self.graph = self.model.graph
         nodes = zip(coupling.model.graph, self.graph, strict=True)
         self.twin = dict(nodes)
-        made = {v.name for node in self.graph.all_nodes() for v in node.outputs}
-        self.taken: set[str | None] = made | set(self.graph.initializers)
+        self.taken = names_of(self.graph)
 
     def run(self) -> ir.Model:
         for name in self.coupling.constants:
@@ -253,22 +253,6 @@ class _Surgeon:
         node.outputs[0].name = name
         self.graph.insert_before(before, node)
         return node.outputs[0]
-
-
-def set_weight(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> None:
-    """Give an initializer another value."""
-    value = graph.initializers[name]
-    value.const_value = ir.tensor(array, name=name)
-    value.shape = ir.Shape(array.shape)
-
-
-def add_weight(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-    """A new initializer; the name must be new to the file."""
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape))
-    value.dtype = tensor.dtype
-    graph.register_initializer(value)
-    return value
 
 
 def _drop_unread(graph: ir.Graph) -> None:

@@ -1,4 +1,4 @@
-"""The race: order, repeats, stopping on a clock of its own; real sessions without asserting time."""
+"""The race: order, repeats, stopping on a clock of its own; real sessions, no time asserted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mipack.bench import stats
 from mipack.bench.loop import Comparison, Contrast, Timing, compare, measure
-from mipack.bench.memory import footprint
+from mipack.bench.memory import Footprint, footprint
 from mipack.errors import InputError
 
 
@@ -142,18 +142,20 @@ def test_shape_label_comes_from_the_feeds() -> None:
 def test_memory_of_one_model_does_not_hide_the_other() -> None:
     feeds = {"x": np.ones((1, 8), np.float32)}
     wide = {"x": np.ones((1, 2048), np.float32)}
-    small, large = footprint(dense(8), feeds, threads=1), footprint(dense(2048), wide, threads=1)
-    assert small is not None and large is not None
+    small = footprint(dense(8), feeds, threads=1).peak_bytes
+    large = footprint(dense(2048), wide, threads=1).peak_bytes
+    if small is None or large is None:
+        pytest.skip("this system does not tell the peak memory of a process")
     assert large > 2048 * 2048 * 4 > small  # the weights alone
 
 
 def test_memory_is_unknown_where_the_child_fails() -> None:
-    assert footprint(b"no model", {"x": np.ones(1)}, threads=1) is None
+    assert footprint(b"no model", {"x": np.ones(1)}, threads=1) == Footprint()
 
 
 def test_text_reaches_the_child_without_pickles() -> None:
     feeds = {"x": np.array(["one", "two"], dtype=object)}
-    assert footprint(lines_of_text(), feeds, threads=1) is not None
+    assert footprint(lines_of_text(), feeds, threads=1).load_ms is not None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,187 @@
+"""Moments: the sums over rows that selection and the local refit need; they merge.
+
+Per site with features x (rows weighted by the mask) and the head's scores z of the row's sample:
+the count n, sum x, sum x x', sum z, sum x z'. Products in float32, sums in float64. A site of more
+than `FEATURES_MOST` features keeps only its squares (memory would be 8 features^2 bytes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mipack.calibrate.sites import Site
+from mipack.errors import PlanMismatch
+from mipack.graph.load import publish
+
+if TYPE_CHECKING:
+    import torch
+
+Array = np.ndarray[Any, Any]
+FEATURES_MOST = 4_608
+FORMAT = "mipack-moments/1"
+
+
+@dataclass(slots=True)
+class Moments:
+    """Sums over the rows of one site; `second` is [n, n], or [n] (squares only) for wide sites."""
+
+    count: float
+    first: Array
+    second: Array
+    scores: Array
+    cross: Array
+
+    @property
+    def full(self) -> bool:
+        """Whether products of features are known."""
+        return self.second.ndim == 2
+
+    @property
+    def mean(self) -> Array:
+        """E x."""
+        return self.first / max(self.count, 1.0)
+
+    def covariance(self) -> Array:
+        """cov x: [n, n], or [n] variances."""
+        mean, n = self.mean, max(self.count, 1.0)
+        if self.full:
+            return self.second / n - np.outer(mean, mean)
+        return np.maximum(self.second / n - mean**2, 0)
+
+    def cross_covariance(self) -> Array:
+        """cov(x, z): [n, columns]."""
+        n = max(self.count, 1.0)
+        return self.cross / n - np.outer(self.mean, self.scores / n)
+
+    def merge(self, other: Moments) -> Moments:
+        """The moments of both sets of rows."""
+        return Moments(
+            self.count + other.count,
+            self.first + other.first,
+            self.second + other.second,
+            self.scores + other.scores,
+            self.cross + other.cross,
+        )
+
+
+class Accumulator:
+    """Collects the moments of one site, on the device that rows arrive on."""
+
+    def __init__(self, site: Site, columns: int, device: str = "cpu") -> None:
+        import torch
+
+        n = site.features
+        self.full = n <= FEATURES_MOST
+        zeros = lambda *shape: torch.zeros(shape, dtype=torch.float64, device=device)  # noqa: E731
+        self.count = 0.0
+        self.first, self.second = zeros(n), zeros(n, n) if self.full else zeros(n)
+        self.scores, self.cross = zeros(columns), zeros(n, columns)
+
+    def add(self, rows: torch.Tensor, scores: torch.Tensor) -> None:
+        """rows [r, n] and the head's scores of each row's sample [r, columns]."""
+        import torch
+
+        rows = rows.to(torch.float32)
+        self.count += len(rows)
+        self.first += rows.sum(0, dtype=torch.float64)
+        if self.full:
+            self.second += rows.T @ rows
+        else:
+            self.second += rows.square().sum(0, dtype=torch.float64)
+        if scores.shape[1]:
+            self.scores += scores.sum(0, dtype=torch.float64)
+            self.cross += rows.T @ scores.to(torch.float32)
+
+    def result(self) -> Moments:
+        """The sums so far, on the host."""
+        arrays = (t.cpu().numpy() for t in (self.first, self.second, self.scores, self.cross))
+        return Moments(self.count, *arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Moments of every site, and the mean curvature H of the head over `samples` samples."""
+
+    moments: Mapping[str, Moments]
+    curvature: Array
+    samples: int
+    model_key: str
+    data_key: str
+
+    def save(self, path: Path) -> None:
+        """Write an .npz that `load_calibration` reads, atomically."""
+        arrays: dict[str, Array] = {
+            "format": np.array(FORMAT),
+            "model_key": np.array(self.model_key),
+            "data_key": np.array(self.data_key),
+            "samples": np.array(self.samples),
+            "curvature": self.curvature,
+            "sites": np.array(sorted(self.moments)),
+        }
+        for index, name in enumerate(sorted(self.moments)):
+            moments = self.moments[name]
+            for field in ("count", "first", "second", "scores", "cross"):
+                arrays[f"{index}.{field}"] = np.asarray(getattr(moments, field))
+        temporary = path.with_name(f".{path.name}.part")
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        publish(temporary, path)
+
+
+def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibration:
+    """Saved moments; PlanMismatch where they were taken of another model or other data (not
+    checked where no data is at hand)."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if str(data["format"]) != FORMAT:
+                raise PlanMismatch(f"{path} is no moments file of this version", hint="delete it")
+            other_data = data_key is not None and str(data["data_key"]) != data_key
+            if str(data["model_key"]) != model_key or other_data:
+                raise PlanMismatch(
+                    f"{path} holds the moments of {'other data' if other_data else 'another model'}",
+                    hint="delete it or name another --moments FILE",
+                )
+            fields = ("first", "second", "scores", "cross")
+            moments = {
+                str(name): Moments(
+                    float(data[f"{i}.count"]), *(data[f"{i}.{field}"] for field in fields)
+                )
+                for i, name in enumerate(data["sites"])
+            }
+            samples, found = int(data["samples"]), str(data["data_key"])
+            return Calibration(moments, data["curvature"], samples, model_key, found)
+    except (OSError, ValueError, KeyError) as error:
+        raise PlanMismatch(
+            f"{path} is not a readable moments file", hint="delete it and calibrate again"
+        ) from error
+
+
+def model_key(digest: str, sites: Sequence[Site]) -> str:
+    """What moments depend on beside the data: the model and the sites."""
+    text = "\n".join([FORMAT, digest, *(f"{s.name} {s.features}" for s in sites)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def wave_bytes(sites: Sequence[Site], columns: int) -> int:
+    """Memory of the sums of some sites, in bytes."""
+    total = 0
+    for site in sites:
+        n = site.features
+        total += 8 * (n * n if n <= FEATURES_MOST else n) + 8 * n * (columns + 1)
+    return total
+
+
+def waves(sites: Sequence[Site], columns: int, budget: int) -> list[list[Site]]:
+    """Sites in groups whose sums fit into `budget` bytes together (at least one site each)."""
+    found: list[list[Site]] = [[]]
+    for site in sites:
+        if found[-1] and wave_bytes([*found[-1], site], columns) > budget:
+            found.append([])
+        found[-1].append(site)
+    return [wave for wave in found if wave]

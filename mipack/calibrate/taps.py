@@ -1,0 +1,196 @@
+"""Streaming data through the model: activations at the sites become moments at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from mipack.calibrate.heads import CLASSES_MOST, Head, heads_of
+from mipack.calibrate.moments import Accumulator, Calibration, Moments, waves
+from mipack.calibrate.rows import RowMap
+from mipack.calibrate.sites import Site
+from mipack.couple.solve import Coupling
+from mipack.graph.load import runnable, to_proto
+from mipack.runtime.session import Session
+
+if TYPE_CHECKING:
+    import torch
+
+Array = np.ndarray[Any, Any]
+MEMORY = 1 << 30
+"""Bytes that the sums may take at a time; more sites than fit are done in another pass."""
+
+
+class BatchLike(Protocol):
+    """What is read of a batch."""
+
+    @property
+    def feeds(self) -> Mapping[str, Array]: ...
+
+    @property
+    def samples(self) -> int: ...
+
+
+Batches = Callable[[], Iterable[BatchLike]]
+"""Starts a pass over the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The original's outputs on some data, cut to the real samples of each batch."""
+
+    heads: tuple[Head, ...]
+    outputs: tuple[Mapping[str, Array], ...]
+
+    @property
+    def head(self) -> Head | None:
+        """The output that signals and fidelity speak of."""
+        return self.heads[0] if self.heads else None
+
+
+def session_with(model: ir.Model, taps: Sequence[str], provider: str = "cpu") -> Session:
+    """A session whose outputs include some inner tensors."""
+    with runnable(model) as source:
+        path = None if isinstance(source, bytes) else source
+        proto = to_proto(model) if path is None else onnx.load(path, load_external_data=False)
+        have = {output.name for output in proto.graph.output}
+        inputs = {value.name for value in proto.graph.input}
+        extra = [t for t in dict.fromkeys(taps) if t not in have and t not in inputs]
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
+        if path is None:
+            return Session(proto.SerializeToString(), provider=provider)
+        onnx.save(proto, path)
+        return Session(path, provider=provider)
+
+
+def crop(outputs: Mapping[str, Array], batch: BatchLike) -> dict[str, Array]:
+    """Outputs without the rows that only fill up a batch."""
+    rows = max((len(v) for v in batch.feeds.values() if np.ndim(v)), default=0)
+    return {
+        name: value[: batch.samples] if np.ndim(value) and len(value) == rows else value
+        for name, value in outputs.items()
+    }
+
+
+def answers(session: Session, outputs: Sequence[str], batches: Batches) -> Answers:
+    """Run the original and keep its outputs."""
+    found = tuple(crop(session.run(b.feeds, outputs), b) for b in batches())
+    return Answers(heads_of(found) if found else (), found)
+
+
+def calibrate(
+    coupling: Coupling,
+    sites: Sequence[Site],
+    batches: Batches,
+    known: Answers,
+    rows: RowMap,
+    *,
+    keys: tuple[str, str],
+    provider: str = "cpu",
+    advance: Callable[[int], None] = lambda _: None,
+) -> Calibration:
+    """One pass over the data per wave of sites."""
+    head = known.head
+    columns = _columns(known)
+    moments: dict[str, Moments] = {}
+    for wave in waves(sites, columns, MEMORY):
+        session = session_with(coupling.model, [site.linear.x for site in wave], provider)
+        device = "cuda" if session.on_gpu else "cpu"
+        sums = {site.name: Accumulator(site, columns, device) for site in wave}
+        for batch, outputs in zip(batches(), known.outputs, strict=True):
+            scores = head.scores(outputs[head.name]) if head and columns else None
+            tensors = run_tensors(session, batch.feeds, [site.linear.x for site in wave])
+            for site in wave:
+                x, owner = site_rows(coupling, site, tensors[site.linear.x], rows, batch)
+                sums[site.name].add(x, _scores_of(scores, owner, x))
+            advance(batch.samples)
+        moments.update({name: total.result() for name, total in sums.items()})
+    samples = sum(len(next(iter(o.values()))) for o in known.outputs)
+    return Calibration(moments, _curvature(known, columns), samples, *keys)
+
+
+def _columns(known: Answers) -> int:
+    head = known.head
+    if head is None or len(head.variance) > CLASSES_MOST:
+        return 0
+    return len(head.variance)
+
+
+def _curvature(known: Answers, columns: int) -> Array:
+    head = known.head
+    if head is None or not columns:
+        return np.zeros((0, 0))
+    scores = np.concatenate([head.scores(o[head.name]) for o in known.outputs])
+    mean = head.curvature(scores) / len(scores)
+    return mean + 1e-3 * np.trace(mean) / columns * np.eye(columns)
+
+
+def _scores_of(scores: Array | None, owner: Array | None, x: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    if scores is None or owner is None:
+        return torch.zeros((len(x), 0), dtype=torch.float32, device=x.device)
+    return torch.from_numpy(scores.astype(np.float32)).to(x.device)[torch.from_numpy(owner)]
+
+
+def run_tensors(
+    session: Session, feeds: Mapping[str, Array], names: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """Run, with results as torch tensors where the session computed them."""
+    import torch
+
+    wanted = list(dict.fromkeys(names))
+    inner = [name for name in wanted if name not in feeds]
+    if session.on_gpu:
+        found = {n: torch.from_dlpack(v) for n, v in session.run_on_gpu(feeds, inner).items()}
+    else:
+        found = {n: torch.from_numpy(v) for n, v in session.run(feeds, inner).items()}
+    return found | {n: torch.from_numpy(np.asarray(feeds[n])) for n in wanted if n in feeds}
+
+
+def site_rows(
+    coupling: Coupling, site: Site, x: torch.Tensor, rows: RowMap, batch: BatchLike
+) -> tuple[torch.Tensor, Array | None]:
+    """The rows of a site that carry data, [r, features], and the sample of each (None: unknown)."""
+    import torch
+
+    features = site.rows(x)
+    flat = features.reshape(-1, features.shape[-1])
+    kept, owner = row_owners(coupling, site, x.shape, features.shape[:-1], rows, batch)
+    if kept is None or owner is None:
+        return flat, None
+    if len(kept) == len(flat):
+        return flat, owner
+    return flat[torch.from_numpy(kept).to(flat.device)], owner
+
+
+def row_owners(
+    coupling: Coupling,
+    site: Site,
+    shape: Sequence[int],
+    places: Sequence[int],
+    rows: RowMap,
+    batch: BatchLike,
+) -> tuple[Array, Array] | tuple[None, None]:
+    """Indices of the rows that carry data and the sample of each; None where rows have no sample.
+
+    `shape` is x's, `places` that of its rows (convolutions: [batch, places]).
+    """
+    axes = [t for k, t in enumerate(coupling.axes[site.linear.x]) if k != site.linear.x_axis]
+    sizes = [n for k, n in enumerate(shape) if k != site.linear.x_axis]
+    weights = rows.weights(batch.feeds, batch.samples)
+    if weights is None or not rows.knows(axes):
+        return None, None
+    rows.observe(batch.feeds)
+    per_place = 1
+    if site.linear.window is not None:  # spatial axes were flattened
+        axes, sizes, per_place = axes[:1], [places[0]], places[1]
+        weights = weights.max(1) if weights.ndim == 2 else weights
+    kept = rows.spread(weights, axes, sizes).reshape(-1).repeat(per_place) > 0
+    owner = rows.spread(np.arange(len(weights)), axes, sizes).reshape(-1).repeat(per_place)
+    return np.flatnonzero(kept), owner[kept]

@@ -1,0 +1,27 @@
+"""The public functions behind the commands other than prune; resolved on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "inspect": "mipack.front.survey",
+    "why": "mipack.front.reasons",
+    "evaluate": "mipack.front.scores",
+    "bench": "mipack.front.race",
+    "env": "mipack.front.machine",
+}
+
+__all__ = ["bench", "env", "evaluate", "inspect", "why"]  # noqa: F822 - see __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    """The public function `name`, from the module that defines it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,158 @@
+"""`bench`: models side by side on ONNX Runtime, on inputs of real shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipack.bench import loop
+from mipack.data.dataset import Dataset, Feeds, ReadOptions
+from mipack.data.dims import dim_sizes
+from mipack.data.synthetic import resize_feeds, synthetic_feeds
+from mipack.errors import InputError, MipackError
+from mipack.front.inputs import file_bytes, made_up, opened, planned_sizes, spelled
+from mipack.graph.load import load, weight_count
+from mipack.prepare import Data, prepare
+from mipack.records import Signature
+from mipack.runtime.machine import environment
+from mipack.runtime.session import Session, working_provider
+
+Shape = Mapping[str, int]
+"""Dimension name -> size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What one model weighs. `macs` per sample; None where its structure cannot be read."""
+
+    name: str
+    macs: int | None
+    params: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """The comparison, the size of every model in order, and what the inputs were."""
+
+    comparison: loop.Comparison
+    models: tuple[ModelSize, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """All of it as plain values, raw samples and the machine included."""
+        return {
+            **self.comparison.to_json(),
+            "notes": list(self.notes),
+            "machine": environment(probe=False),
+        }
+
+
+def bench(
+    models: Sequence[Path],
+    data: Data | None = None,
+    *,
+    shapes: Sequence[Shape] = (),
+    options: ReadOptions | None = None,
+    batch_size: int = 32,
+    rounds: int = 30,
+    seconds: float = 10.0,
+    threads: int | None = None,
+    provider: str = "auto",
+) -> Race:
+    """Time `models`, the first of which is the base, alternately in one process.
+
+    Inputs: a random batch of the data; without data feeds made from the signature, in the sizes
+    of the plan beside one of the models if there is one. Every entry of `shapes` sets dimensions
+    by name and is a race of its own. Raises InputError.
+    """
+    if len(models) < 2:
+        raise InputError("bench needs at least two models", hint="name the original and the other")
+    options = options or ReadOptions()
+    source = opened(models[0], data, options)
+    declared = source.signature
+    if source.dataset is not None:
+        batch, notes = _one_batch(source.dataset, batch_size, options.seed)
+        feeds = {spelled(s): resize_feeds(declared, batch, s) for s in shapes} or {"": batch}
+    else:
+        sizes, note = planned_sizes(models, declared)
+        notes = (note or "inputs are made up from the signature",)
+        wanted = [{**sizes, **shape} for shape in shapes] or [sizes]
+        feeds = {spelled(s): _made_up_feeds(models[0], declared, s) for s in wanted}
+    labelled = [(_label(label, arrays, declared), arrays) for label, arrays in feeds.items()]
+    names = _names(models)
+    sizes_of = _sizes_of(names, models, dim_sizes(declared, labelled[0][1]))
+    with made_up(declared, "--data") if source.dataset is None else nullcontext():
+        comparison = loop.compare(
+            list(zip(names, models, strict=True)),
+            labelled,
+            rounds=rounds,
+            seconds=seconds,
+            threads=threads,
+            provider=working_provider(provider),
+            counts=[_counts(size) for size in sizes_of],
+        )
+    return Race(comparison, sizes_of, notes)
+
+
+def _made_up_feeds(model: Path, declared: Signature, sizes: Shape) -> Feeds:
+    """Feeds of these sizes; whether several inputs share their number of samples is not always
+    declared: then the runtime says."""
+    tied, free = (synthetic_feeds(declared, sizes=sizes, tie_samples=tie) for tie in (True, False))
+    if all(tied[name].shape == free[name].shape for name in tied):
+        return tied
+    session = Session(model)
+    with suppress(InputError):
+        session.run(tied)
+        return tied
+    with suppress(InputError):
+        session.run(free)
+        return free
+    return tied
+
+
+def _one_batch(dataset: Dataset, size: int, seed: int) -> tuple[Feeds, tuple[str, ...]]:
+    """The feeds of some random samples, as they would come in one batch."""
+    chosen = dataset.take(min(size, dataset.samples), seed)
+    batch = max(chosen.batches(size), key=lambda batch: batch.samples)
+    return batch.feeds, chosen.description
+
+
+def _label(label: str, feeds: Feeds, declared: Signature) -> str:
+    """What the race is called: the sizes asked for, else those of the dynamic dimensions."""
+    return label or spelled(dim_sizes(declared, feeds)) or "the declared shape"
+
+
+def _names(models: Sequence[Path]) -> list[str]:
+    """File names where they differ, else paths; a model that is named twice is numbered."""
+    short = [path.name for path in models]
+    names = short if len(set(short)) == len(short) else [str(path) for path in models]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: at + 1].count(name)})"
+        for at, name in enumerate(names)
+    ]
+
+
+def _sizes_of(
+    names: Sequence[str], models: Sequence[Path], sizes: Mapping[str, int]
+) -> tuple[ModelSize, ...]:
+    return tuple(
+        ModelSize(name, _macs(path, sizes), weight_count(load(path)), file_bytes(path))
+        for name, path in zip(names, models, strict=True)
+    )
+
+
+def _macs(path: Path, sizes: Mapping[str, int]) -> int | None:
+    """Multiply-adds of one sample. A model that can be raced need not be one that can be cut."""
+    try:
+        prepared = prepare(path, None, sizes=sizes)
+    except MipackError:
+        return None
+    return prepared.coupling.cost.macs({}) // prepared.samples
+
+
+def _counts(size: ModelSize) -> dict[str, int]:
+    counts = {"params": size.params, "file_bytes": size.file_bytes}
+    return counts if size.macs is None else {"macs": size.macs, **counts}

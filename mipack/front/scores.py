@@ -1,0 +1,70 @@
+"""`evaluate`: two models on the same labelled or unlabelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from mipack.data.dataset import Batch, Dataset, ReadOptions
+from mipack.errors import InputError
+from mipack.evaluate import compare
+from mipack.front.inputs import opened
+from mipack.prepare import Data
+from mipack.runtime.session import working_provider
+
+
+class Progress(Protocol):
+    """Who is told how far it is."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage of `total` steps begins."""
+
+    def advance(self, n: int = 1) -> None:
+        """`n` steps are done."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+
+def evaluate(
+    model: Path,
+    pruned: Path,
+    data: Data,
+    *,
+    options: ReadOptions | None = None,
+    metric: str | None = None,
+    output: str | None = None,
+    batch_size: int = 32,
+    provider: str = "auto",
+    progress: Progress | None = None,
+) -> compare.Evaluation:
+    """The task metric of both with the paired interval of the difference, and how alike they are.
+
+    All samples by default. `metric` defaults to accuracy where the labels are class numbers and an
+    output has a score per class, `output` to the first that fits. Raises InputError where models,
+    data, labels and metric do not fit together.
+    """
+    source = opened(model, data, options or ReadOptions(samples=None))
+    if source.dataset is None:
+        raise InputError("there is no data to evaluate on", hint="give a file or folder")
+    for line in source.dataset.description if progress else ():
+        progress.note(line)
+    return compare.evaluate(
+        [(str(model), model), (str(pruned), pruned)],
+        _batches(source.dataset, batch_size, progress),
+        metric=metric,
+        output=output,
+        mask=source.dataset.mask,
+        provider=working_provider(provider),
+    )
+
+
+def _batches(dataset: Dataset, size: int, progress: Progress | None) -> Iterator[Batch]:
+    """All batches; each is done when the next is asked for."""
+    if progress is not None:
+        progress.stage("evaluate", dataset.samples)
+    for batch in dataset.batches(size):
+        yield batch
+        if progress is not None:
+            progress.advance(batch.samples)

@@ -1,0 +1,100 @@
+"""Small edits that later stages share: a bias for a linear node, weights that feeds may replace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from mipack.graph.canonical import fresh_name
+from mipack.graph.view import Linear
+
+Array = np.ndarray[Any, Any]
+
+
+def set_weight(graph: ir.Graph, name: str, array: Array) -> None:
+    """Give an initializer another value."""
+    value = graph.initializers[name]
+    value.const_value = ir.tensor(array, name=name)
+    value.shape = ir.Shape(array.shape)
+
+
+def add_weight(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initializer; the name must be new to the file."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape))
+    value.dtype = tensor.dtype
+    graph.register_initializer(value)
+    return value
+
+
+def find_bias(graph: ir.Graph, linear: Linear, node: ir.Node) -> str | None:
+    """The initializer that is this node's bias: its own operand or the vector of the next Add."""
+    if linear.bias is not None:
+        return linear.bias if linear.bias in graph.initializers else None
+    uses = list(node.outputs[0].uses())
+    if len(uses) != 1 or node.outputs[0].is_graph_output():
+        return None
+    add = uses[0][0]
+    if add.op_type != "Add" or add.domain:
+        return None
+    other = add.inputs[1 - uses[0][1]]
+    if other is None or other.name not in graph.initializers or other.const_value is None:
+        return None
+    weight = graph.initializers[linear.w].const_value
+    outputs = int(weight.shape[linear.w_out]) if weight is not None else -1
+    last = linear.window is None and linear.w_out > linear.w_in  # where a vector is added
+    vector = tuple(other.const_value.shape)
+    fits = (last and vector == (outputs,)) or (not last and vector == (outputs, 1))
+    return other.name if fits else None
+
+
+def ensure_bias(graph: ir.Graph, linear: Linear, node: ir.Node, taken: set[str | None]) -> str:
+    """The node's bias, added as zeros where there is none; returns the initializer's name."""
+    found = find_bias(graph, linear, node)
+    if found is not None:
+        return found
+    weight = graph.initializers[linear.w].const_value
+    assert weight is not None
+    outputs, dtype = int(weight.shape[linear.w_out]), weight.dtype.numpy()
+    name = fresh_name(f"{node.name}.bias", taken)
+    if linear.bias_slot is not None:
+        if len(node.inputs) <= linear.bias_slot:
+            node.resize_inputs(linear.bias_slot + 1)
+        value = add_weight(graph, name, np.zeros(outputs, dtype))
+        node.replace_input_with(linear.bias_slot, value)
+        return name
+    y = node.outputs[0]
+    rank_after = (
+        0 if linear.w_out > linear.w_in else 1
+    )  # W x: the outputs are the last axis but one
+    value = add_weight(graph, name, np.zeros((outputs, *[1] * rank_after), dtype))
+    users = list(y.uses())
+    add = ir.node("Add", [y, value], name=fresh_name(f"{node.name}.add_bias", taken))
+    add.outputs[0].name = add.name
+    add.outputs[0].type = y.type
+    graph.insert_after(node, add)
+    for user, index in users:
+        user.replace_input_with(index, add.outputs[0])
+    return name
+
+
+def names_of(graph: ir.Graph) -> set[str | None]:
+    """Every value name in a graph."""
+    made = {value.name for node in graph.all_nodes() for value in node.outputs}
+    return made | set(graph.initializers) | {value.name for value in graph.inputs}
+
+
+def node_names(graph: ir.Graph) -> dict[str, ir.Node]:
+    """Nodes of the main graph by name."""
+    return {node.name or "": node for node in graph}
+
+
+def make_overridable(model: ir.Model, names: Iterable[str]) -> None:
+    """List initializers among the inputs: a run may feed other values for them."""
+    listed = {value.name for value in model.graph.inputs}
+    for name in names:
+        if name not in listed:
+            model.graph.inputs.append(model.graph.initializers[name])

@@ -1,0 +1,123 @@
+"""What steers a run, and who is told of its progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mipack.errors import InputError
+from mipack.select.criteria import CRITERIA
+from mipack.select.decide import Request
+from mipack.select.signal import SIGNALS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneOptions:
+    """Everything that steers a run; see the README for each."""
+
+    keep: float | None = None
+    macs: float | None = None
+    params: float | None = None
+    criterion: str = "mi"
+    signal: str = "auto"
+    allocate: str = "information"
+    round_to: int | None = None
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    refit: bool = True
+    seed: int = 0
+    provider: str = "auto"
+    batch_size: int = 32
+    moments: Path | None = None
+    from_plan: Path | None = None
+
+    def request(self) -> Request:
+        """The budget."""
+        return Request(self.keep, self.macs, self.params, self.allocate, self.round_to)
+
+
+def checked(settings: Mapping[str, Any]) -> PruneOptions:
+    """Options from keyword arguments.
+
+    Raises InputError for a value that means nothing and for no budget or several.
+    """
+    try:
+        options = PruneOptions(**settings)
+    except TypeError as error:
+        raise InputError(f"unknown option: {error}", hint="see mipack.PruneOptions") from error
+    budgets = {"keep": options.keep, "macs": options.macs, "params": options.params}
+    given = {name: value for name, value in budgets.items() if value is not None}
+    if len(given) + (options.from_plan is not None) != 1:
+        raise InputError(
+            f"one budget is needed, {len(given) or 'none'} given",
+            hint="give one of --keep, --macs, --params, or --from-plan",
+        )
+    for name, value in given.items():
+        if not 0 < value <= 1:
+            raise InputError(f"--{name} {value}: not a share", hint="give a number in (0, 1]")
+    tables = {
+        "criterion": CRITERIA,
+        "signal": {"auto": 0, **SIGNALS},
+        "allocate": ("information", "uniform"),
+        "provider": ("auto", "cpu", "cuda"),
+    }
+    for name, known in tables.items():
+        if getattr(options, name) not in known:
+            raise InputError(
+                f"--{name} {getattr(options, name)}: not known", hint="one of " + ", ".join(known)
+            )
+    if options.round_to is not None and options.round_to < 1:
+        raise InputError(f"--round {options.round_to}: not a multiple", hint="give 1 or more")
+    return options
+
+
+class Progress(Protocol):
+    """Who is told what happens."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage begins; `total` steps if known."""
+
+    def advance(self, n: int = 1) -> None:
+        """Steps done."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+    def warn(self, text: str) -> None:
+        """Something worth acting on."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, n: int = 1) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def warn(self, text: str) -> None:
+        """Nothing."""
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, say: Progress, total: int | None = None) -> Iterator[None]:
+        say.stage(name, total)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - start, 3)

@@ -1,0 +1,260 @@
+"""Closed-form refit: survivors take over, layer by layer from the input.
+
+First every reader of a cut group absorbs what the survivors tell of the cut units (moments of the
+original alone). Then, bottom-up on the cut model's own, already changed activations x~, the weight
+moves by the ridge regression of what is still missing:
+
+    dW, db = argmin || (s - s~) - x~ dW - db ||^2 + ridge || dW ||^2
+
+s is the furthest tensor that the output y reaches through additions alone, in the original and in
+the cut model; so in a residual branch the target is the corrected stream, and errors do not pile
+up (papers.md 5.7). A site whose error on held-out rows does not fall keeps its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from mipack.calibrate.moments import FEATURES_MOST, Calibration
+from mipack.calibrate.ridge import absorb, shrinkage
+from mipack.calibrate.rows import RowMap
+from mipack.calibrate.sites import Array, Site
+from mipack.calibrate.taps import BatchLike, row_owners
+from mipack.couple.solve import Coupling
+from mipack.graph.adjust import ensure_bias, find_bias, names_of, node_names, set_weight
+from mipack.layout import size_of
+from mipack.refit.stepper import Stepper
+from mipack.surgery.keep import Keep
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """A refitted model and the initializers whose values changed or were added."""
+
+    model: ir.Model
+    changed: tuple[str, ...]
+    improved: int
+    sites: int
+
+
+def refit_sites(coupling: Coupling, sites: Sequence[Site], keep: Keep) -> list[Site]:
+    """Sites that lost features and whose weight nobody else reads."""
+    initializers = coupling.model.graph.initializers
+    return [
+        site
+        for site in sites
+        if keep.cuts(coupling.axes[site.linear.x][site.linear.x_axis])
+        and len(initializers[site.linear.w].uses()) == 1
+        and coupling.constants[site.linear.w].dtype.kind == "f"
+    ]
+
+
+def local(
+    coupling: Coupling, sites: Sequence[Site], keep: Keep, cut: ir.Model, calibration: Calibration
+) -> Refitted:
+    """Readers absorb what survivors tell of the cut units; from moments of the original alone."""
+    model = _copy(cut)
+    graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
+    changed: list[str] = []
+    chosen = refit_sites(coupling, sites, keep)
+    for site in chosen:
+        old = coupling.constants[site.linear.w]
+        kept = _kept_features(coupling, site, keep)
+        new, shift = absorb(calibration.moments[site.name], site.matrix(old), kept)
+        outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
+        bias = ensure_bias(graph, site.linear, nodes[site.name], taken)
+        set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
+        _add_to(graph, bias, shift[outputs])
+        changed += [site.linear.w, bias]
+    return Refitted(model, tuple(dict.fromkeys(changed)), len(chosen), len(chosen))
+
+
+def bottom_up(
+    coupling: Coupling,
+    sites: Sequence[Site],
+    keep: Keep,
+    start: Refitted,
+    batches: Sequence[BatchLike],
+    held_out: Sequence[BatchLike],
+    rows: RowMap,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Refitted:
+    """One walk through the data with the original and the cut model side by side."""
+    model = _copy(start.model)
+    nodes, dense_nodes = node_names(model.graph), node_names(coupling.model.graph)
+    everything = [*batches, *held_out]
+    dense = Stepper(coupling.model, [b.feeds for b in everything])
+    ours = Stepper(model, [b.feeds for b in everything])
+    chosen = refit_sites(coupling, sites, keep)
+    improved = 0
+    for site in chosen:
+        dense.move_before(dense_nodes[site.name])
+        ours.move_before(nodes[site.name])
+        if site.features <= FEATURES_MOST:
+            bias = find_bias(model.graph, site.linear, nodes[site.name])
+            assert bias is not None  # `local` gave one to every site
+            gap = _Gap(coupling, site, keep, dense_nodes[site.name], nodes[site.name])
+            fit, test = _sums(gap, dense, ours, everything, len(batches), site, rows)
+            step = fit.solve()
+            if test.error(step) < test.error(None):
+                _move(model.graph, site, bias, step)
+                improved += 1
+        advance(1)
+    return Refitted(model, start.changed, improved, len(chosen))
+
+
+class _Gap:
+    """What is missing behind a site: s of the original minus s~ of the cut model, and x~."""
+
+    def __init__(
+        self, coupling: Coupling, site: Site, keep: Keep, dense: ir.Node, ours: ir.Node
+    ) -> None:
+        self._coupling, self._site = coupling, site
+        self.dense, self.ours = _anchors(coupling, dense, ours)
+        axes = coupling.axes[self.dense]
+        self._cuts = [(k, keep.flat(t)) for k, t in enumerate(axes) if keep.cuts(t)]
+
+    def batch(
+        self, want: Array, got: Mapping[str, Array], rows: RowMap, batch: BatchLike
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(x~, s - s~) of the rows that carry data: [r, kept features], [r, kept outputs]."""
+        for axis, kept in self._cuts:
+            want = np.take(want, kept, axis)
+        missing = np.asarray(want, np.float32) - np.asarray(got[self.ours], np.float32)
+        gap = torch.from_numpy(missing).movedim(self._site.linear.y_axis, -1)
+        x = torch.from_numpy(got[self._site.linear.x])
+        features = self._site.rows(x).float()
+        index, _ = row_owners(self._coupling, self._site, x.shape, features.shape[:-1], rows, batch)
+        features, gap = features.flatten(0, -2), gap.flatten(0, -2)
+        if index is None or len(index) == len(features):
+            return features, gap
+        chosen = torch.from_numpy(index)
+        return features[chosen], gap[chosen]
+
+
+def _anchors(coupling: Coupling, dense: ir.Node, ours: ir.Node) -> tuple[str, str]:
+    """Follow y through additions that keep its shape while nothing else reads it, in both graphs;
+    a bias that only the cut model has is passed."""
+    ends = []
+    for node in (dense, ours):
+        value, path = node.outputs[0], [node.outputs[0].name or ""]
+        while len(value.uses()) == 1 and not value.is_graph_output():
+            add = next(iter(value.uses()))[0]
+            if add.op_type != "Add" or add.domain or len(set(add.inputs)) != 2:
+                break
+            if add.outputs[0].name in coupling.axes and not _same_sizes(
+                coupling, add.outputs[0].name or "", path[0]
+            ):
+                break
+            value = add.outputs[0]
+            path.append(value.name or "")
+        ends.append(path)
+    shared = [name for name in ends[0] if name in ends[1]]
+    last = shared[-1]
+    position = ends[1].index(last)
+    tail = ends[1][position + 1 :]
+    new_bias = tail[0] if tail and tail[0] not in coupling.axes else last
+    return last, new_bias
+
+
+def _same_sizes(coupling: Coupling, first: str, second: str) -> bool:
+    sizes = [[size_of(t) for t in coupling.axes[name]] for name in (first, second)]
+    return sizes[0] == sizes[1]
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Sums of a regression of gaps on rows with a constant 1: they give step and error."""
+
+    gram: torch.Tensor
+    cross: torch.Tensor
+    gaps: torch.Tensor
+    count: float = 0.0
+
+    @classmethod
+    def empty(cls, features: int, outputs: int) -> _Sums:
+        return cls(
+            *(
+                torch.zeros(s, dtype=torch.float64)
+                for s in ((features + 1, features + 1), (features + 1, outputs), ())
+            )
+        )
+
+    def add(self, x: torch.Tensor, gap: torch.Tensor) -> None:
+        x = torch.cat([x, torch.ones(len(x), 1)], 1)
+        self.gram += x.T @ x
+        self.cross += x.T @ gap
+        self.gaps += gap.square().sum(dtype=torch.float64)
+        self.count += len(x)
+
+    def solve(self) -> torch.Tensor:
+        """[features + 1, outputs]: dW and, last, db; the ridge leaves the bias free."""
+        n = len(self.gram) - 1
+        count = max(self.count, 1.0)
+        mean = self.gram[:n, n] / count
+        level = float((self.gram.diagonal()[:n] / count - mean**2).clamp(min=0).mean())
+        ridge = torch.full((n + 1,), max(level, 1e-12) * shrinkage(count, n) * count)
+        ridge[n] = 1e-9 * count
+        return torch.linalg.solve(self.gram + torch.diag(ridge.double()), self.cross)
+
+    def error(self, step: torch.Tensor | None) -> float:
+        """Squared error on these rows after a step."""
+        if step is None:
+            return float(self.gaps)
+        moved = torch.einsum("io,ij,jo->", step, self.gram, step)
+        return float(self.gaps - 2 * (step * self.cross).sum() + moved)
+
+
+def _sums(
+    gap: _Gap,
+    dense: Stepper,
+    ours: Stepper,
+    batches: Sequence[BatchLike],
+    fitted: int,
+    site: Site,
+    rows: RowMap,
+) -> tuple[_Sums, _Sums]:
+    """The sums over the first `fitted` batches and over the rest."""
+    wants, gots = dense.peek([gap.dense]), ours.peek([gap.ours, site.linear.x])
+    sums: list[_Sums] = []
+    for k, (batch, want, got) in enumerate(zip(batches, wants, gots, strict=True)):
+        x, missing = gap.batch(want[gap.dense], got, rows, batch)
+        if not sums:
+            sums = [_Sums.empty(x.shape[1], missing.shape[1]) for _ in range(2)]
+        sums[k >= fitted].add(x, missing)
+    return sums[0], sums[1]
+
+
+def _move(graph: ir.Graph, site: Site, bias: str, step: torch.Tensor) -> None:
+    old = _value(graph, site.linear.w)
+    moved = site.matrix(old) + step[:-1].numpy()
+    set_weight(graph, site.linear.w, site.weight(moved, old))
+    _add_to(graph, bias, step[-1].numpy())
+
+
+def _add_to(graph: ir.Graph, name: str, shift: Array) -> None:
+    old = _value(graph, name)
+    set_weight(graph, name, (old + shift.reshape(old.shape)).astype(old.dtype))
+
+
+def _value(graph: ir.Graph, name: str) -> Array:
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None
+    return tensor.numpy()
+
+
+def _kept_features(coupling: Coupling, site: Site, keep: Keep) -> Array:
+    channels = keep.flat(coupling.axes[site.linear.x][site.linear.x_axis])
+    return (channels[:, None] * site.taps + np.arange(site.taps)).reshape(-1)
+
+
+def _copy(model: ir.Model) -> ir.Model:
+    copy = model.clone()
+    copy.meta.update(model.meta)
+    return copy

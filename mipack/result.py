@@ -1,0 +1,114 @@
+"""What a pruning run leaves behind: the model, the plan, the checks, and the files of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from mipack.errors import InputError, VerificationError
+from mipack.graph.load import save, write_text
+from mipack.select.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Multiply-adds per sample, parameters, and bytes of the weights."""
+
+    macs: int
+    params: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was verified, in words."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """A pruned model with its plan and proof.
+
+    `model` is None where only a decision was asked for. `fidelity` compares it with the original
+    on held-out calibration rows (agreement, kl, cosine). `timings`: seconds per stage.
+    """
+
+    model: ir.Model | None
+    plan: Plan
+    before: Size
+    after: Size
+    fidelity: Mapping[str, float | None]
+    checks: tuple[Check, ...]
+    timings: Mapping[str, float]
+    peak_memory: int | None
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the plan's group lists are in the plan file."""
+        plan = self.plan.to_json()
+        plan["groups"] = [
+            {**{k: v for k, v in group.items() if k != "keep"}, "kept": len(group["keep"])}
+            for group in plan["groups"]
+        ]
+        return {
+            "plan": plan,
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "fidelity": dict(self.fidelity),
+            "checks": [asdict(check) for check in self.checks],
+            "timings": dict(self.timings),
+            "peak_memory": self.peak_memory,
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, path: Path, *, force: bool = False) -> tuple[Path, ...]:
+        """Write the model and the plan beside it; the files written.
+
+        Raises InputError where a file exists (unless `force`) or cannot be written, and
+        VerificationError where a check failed.
+        """
+        failed = [check for check in self.checks if not check.passed]
+        if failed:
+            raise VerificationError(f"{failed[0].name}: {failed[0].detail}")
+        refuse_existing(path, force)
+        written: tuple[Path, ...] = ()
+        if self.model is not None:
+            written = save(self.model, path)
+        plan = plan_path(path)
+        write_text(plan, self.plan.dumps())
+        return (*written, plan)
+
+
+def plan_path(out: Path) -> Path:
+    """`x.onnx` -> `x.plan.json`."""
+    return out.with_name(f"{out.stem}.plan.json")
+
+
+def companions(out: Path) -> tuple[Path, ...]:
+    """Every file that saving OUT may write, OUT first."""
+    return (out, plan_path(out), out.with_name(out.name + ".data"))
+
+
+def refuse_existing(out: Path, force: bool) -> None:
+    """InputError where a file would be overwritten without --force."""
+    existing = [path for path in companions(out) if path.exists()]
+    if existing and not force:
+        raise InputError(f"{existing[0]} exists", hint="add --force to overwrite it")
+
+
+def check_target(model: Path | None, out: Path, force: bool) -> None:
+    """InputError where OUT cannot be written: checked before any work is done."""
+    if not out.parent.is_dir():
+        raise InputError(f"the folder {out.parent} does not exist", hint="create it first")
+    if model is not None and out.exists() and model.exists() and out.samefile(model):
+        raise InputError(f"{out} is the input itself", hint="choose another -o OUT")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder", hint="give a file name with -o OUT")
+    refuse_existing(out, force)

@@ -1,0 +1,158 @@
+"""Curves in nats: each group's predicted loss, scaled by the KL that cutting it alone really costs.
+
+A group is cut alone at two widths, its readers locally refitted, and the model is run on
+calibration samples. Where every reader is a linear site, that is the original with other weights
+(fed in place of its initializers, one session for all); elsewhere a masked model is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from mipack.calibrate.ridge import absorb
+from mipack.calibrate.sites import Array, Site, blocks_at
+from mipack.calibrate.taps import Answers, BatchLike, crop
+from mipack.couple.solve import Coupling, Group
+from mipack.graph.adjust import ensure_bias, make_overridable, names_of, node_names, set_weight
+from mipack.graph.load import runnable
+from mipack.layout import leaves
+from mipack.runtime.session import Session
+from mipack.select.criteria import Evidence
+from mipack.select.eliminate import Ranking
+from mipack.surgery.keep import Keep
+from mipack.surgery.mask import masked
+
+SHARES = (0.5, 0.25)
+"""The widths at which a group is cut alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """`loss[k]`: nats per sample lost when the group keeps its best k units; non-increasing."""
+
+    loss: Array
+    ratios: tuple[float, ...]
+    """Measured over predicted at each of `SHARES`."""
+
+
+class Meter:
+    """Runs variants of the original on a fixed set of batches and tells the KL to it."""
+
+    def __init__(
+        self, evidence: Evidence, known: Answers, batches: Sequence[BatchLike], refit: bool
+    ) -> None:
+        self._evidence, self._known, self._refit = evidence, known, refit
+        self._batches = batches
+        self._model = evidence.coupling.model.clone()
+        graph = self._model.graph
+        nodes, taken = node_names(graph), names_of(graph)
+        self._bias = {
+            site.name: ensure_bias(graph, site.linear, nodes[site.name], taken)
+            for site in evidence.sites
+        }
+        weights = [site.linear.w for site in evidence.sites]
+        make_overridable(self._model, dict.fromkeys([*weights, *self._bias.values()]))
+        self._start = {n: _value(graph, n) for n in {*weights, *self._bias.values()}}
+        with runnable(self._model) as source:
+            self._session = Session(source)
+
+    def kl(self, group: Group, kept: Array) -> float:
+        """Mean nats per sample between the original and itself with one group cut."""
+        changed = self._weights(group, kept)
+        if covered(self._evidence.coupling, group):
+            session = self._session
+        else:
+            session, changed = self._silenced(group, kept, changed), {}
+        head = self._known.head
+        assert head is not None
+        total, samples = 0.0, 0
+        for batch, want in zip(self._batches, self._known.outputs, strict=True):
+            got = crop(session.run({**batch.feeds, **changed}, [head.name]), batch)
+            total += float(head.divergence(want[head.name], got[head.name]).sum())
+            samples += batch.samples
+        return total / max(samples, 1)
+
+    def _weights(self, group: Group, kept: Array) -> dict[str, Array]:
+        changed: dict[str, Array] = {}
+        for site in self._evidence.readers(group):
+            stay = kept_features(self._evidence.coupling, site, group, kept)
+            old = self._start[site.linear.w]
+            full = site.matrix(old)
+            new = np.zeros_like(full)
+            if self._refit:
+                moments = self._evidence.calibration.moments[site.name]
+                new[stay], shift = absorb(moments, full, stay)
+                bias = self._start[self._bias[site.name]]
+                changed[self._bias[site.name]] = (bias + shift.reshape(bias.shape)).astype(
+                    bias.dtype
+                )
+            else:
+                new[stay] = full[stay]
+            changed[site.linear.w] = site.weight(new, old)
+        return changed
+
+    def _silenced(self, group: Group, kept: Array, changed: Mapping[str, Array]) -> Session:
+        coupling = self._evidence.coupling
+        model = masked(coupling, Keep({group.atom: kept}))
+        for name, array in changed.items():
+            if name in model.graph.initializers:
+                set_weight(model.graph, name, array)
+        with runnable(model) as source:
+            return Session(source)
+
+
+def kept_features(coupling: Coupling, site: Site, group: Group, kept: Array) -> Array:
+    """The features of a site that stay when a group keeps these units."""
+    blocks = blocks_at(coupling, site, group)
+    gone = np.setdiff1d(np.arange(group.size), kept)
+    return np.setdiff1d(np.arange(site.features), blocks[gone].reshape(-1))
+
+
+def covered(coupling: Coupling, group: Group) -> bool:
+    """Whether every op that contracts over the group is a linear site of known weight."""
+    linear = {site.node for site in coupling.linears_reading(group)}
+    axes = coupling.axes
+    for node in coupling.model.graph:
+        if node in linear:
+            continue
+        read = any(_carries(axes.get(v.name or "", ()), group) for v in node.inputs if v)
+        data = [v for v in node.inputs if v is not None and v.name not in coupling.constants]
+        read = read and any(_carries(axes.get(v.name or "", ()), group) for v in data)
+        made = any(_carries(axes.get(v.name or "", ()), group) for v in node.outputs)
+        if read and not made and node.op_type != "Shape":
+            return False
+    return True
+
+
+def _carries(axes: Sequence[object], group: Group) -> bool:
+    return any(group.atom in leaves(term) for term in axes)  # type: ignore[arg-type]
+
+
+def _value(graph: ir.Graph, name: str) -> Array:
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None
+    return tensor.numpy()
+
+
+def calibrated(
+    ranking: Ranking,
+    meter: Callable[[Array], float] | None,
+) -> Curve:
+    """The ranking's losses, scaled by measured KL; without a meter they stay as they are."""
+    units = len(ranking.order)
+    loss = np.minimum.accumulate(ranking.loss)
+    if meter is None:
+        return Curve(loss, ())
+    widths = sorted({max(1, round(share * units)) for share in SHARES}, reverse=True)
+    floor = 1e-9
+    measured = [max(meter(ranking.keep(width)), floor) for width in widths]
+    ratios = [m / max(float(loss[w]), floor) for m, w in zip(measured, widths, strict=True)]
+    k = np.clip(np.arange(units + 1), widths[-1], widths[0])
+    order = np.argsort(widths)
+    logs = np.interp(np.log(k), np.log(np.array(widths)[order]), np.log(np.array(ratios)[order]))
+    scaled = np.minimum.accumulate(loss * np.exp(logs))
+    return Curve(np.maximum(scaled, 0.0), tuple(ratios))

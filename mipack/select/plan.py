@@ -1,0 +1,135 @@
+"""plan.json: what is kept of every group, and why; the contract between deciding and cutting.
+
+A plan can be read, edited, diffed and replayed on a model of the same structure (a fine-tuned
+sibling): groups are found by name and size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mipack.couple.solve import Coupling
+from mipack.errors import InputError, PlanMismatch
+
+FORMAT = "mipack-plan/1"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """The kept units of one group; `loss` is the predicted rise of KL (nats per sample),
+    `information` the share of the group's information that the kept units hold."""
+
+    name: str
+    kind: str
+    size: int
+    keep: tuple[int, ...]
+    loss: float = 0.0
+    information: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All decisions of one run."""
+
+    groups: tuple[GroupPlan, ...]
+    model: str
+    """Digest of the model that it was made for."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the dynamic dimensions in the calibration data."""
+    macs: tuple[int, int] = (0, 0)
+    """Multiply-adds of one sample, before and after."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; see the README for the schema."""
+        return {"format": FORMAT, **asdict(self)}
+
+    def dumps(self) -> str:
+        """The file's text; the same plan gives the same bytes."""
+        text = json.dumps(self.to_json(), indent=1, sort_keys=True)
+        return _compact_lists(text) + "\n"
+
+    def tables(self, coupling: Coupling) -> dict[Any, Any]:
+        """Keep tables of a coupling's atoms.
+
+        Raises PlanMismatch where a group is missing, has another size or may not be cut.
+        """
+        known = {group.name: group for group in coupling.groups}
+        tables = {}
+        for planned in self.groups:
+            group = known.get(planned.name)
+            if group is None or group.size != planned.size:
+                raise PlanMismatch(
+                    f"the plan's group {planned.name!r} of {planned.size} units is not in this model",
+                    hint="make a plan for this model with mipack prune --plan-only",
+                )
+            if len(planned.keep) == group.size:
+                continue
+            if not group.free:
+                reasons = [*group.frozen, *group.width]
+                raise PlanMismatch(
+                    f"group {planned.name!r} may not be cut: {reasons[0] if reasons else 'family'}",
+                    hint="keep all its units in the plan",
+                )
+            tables[group.atom] = np.array(planned.keep, np.int64)
+        return tables
+
+
+def _compact_lists(text: str) -> str:
+    """Lists of numbers on one line."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        stripped = line.strip()
+        number = stripped.rstrip(",").lstrip("-").isdigit() or stripped in ("]", "],")
+        if number and lines and (lines[-1].endswith("[") or lines[-1].endswith(", ")):
+            lines[-1] += stripped + (" " if stripped.endswith(",") and stripped[0] != "]" else "")
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan file; InputError for a damaged one, PlanMismatch for another format."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the plan {path}: {error}", hint="is it a plan.json?"
+        ) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise PlanMismatch(f"{path} is not a plan of format {FORMAT}", hint="make a new plan")
+    try:
+        groups = tuple(_group(entry) for entry in data["groups"])
+        before, after = data["macs"]
+        return Plan(
+            groups,
+            str(data["model"]),
+            dict(data["settings"]),
+            dict(data["sizes"]),
+            (int(before), int(after)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the plan {path} is damaged: {error!r}", hint="make a new plan"
+        ) from error
+
+
+def _group(entry: Mapping[str, Any]) -> GroupPlan:
+    keep = tuple(int(unit) for unit in entry["keep"])
+    size = int(entry["size"])
+    if not keep or sorted(set(keep)) != list(keep) or keep[0] < 0 or keep[-1] >= size:
+        raise ValueError(f"group {entry['name']!r}: keep must be ascending units of 0..{size - 1}")
+    return GroupPlan(
+        str(entry["name"]),
+        str(entry["kind"]),
+        size,
+        keep,
+        float(entry["loss"]),
+        float(entry["information"]),
+    )

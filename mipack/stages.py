@@ -1,0 +1,331 @@
+"""The pieces that `pipeline.prune` puts in a row, and the material that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from mipack.calibrate.moments import Calibration, load_calibration, model_key, wave_bytes
+from mipack.calibrate.rows import RowMap
+from mipack.calibrate.sites import Array, Site, sites_of
+from mipack.calibrate.taps import Answers, answers, calibrate
+from mipack.couple.solve import Group
+from mipack.data.dataset import Batch, Dataset
+from mipack.errors import InputError
+from mipack.evaluate.compare import evaluate
+from mipack.graph.load import runnable, weight_bytes, weight_count
+from mipack.options import Progress, PruneOptions, Stopwatch
+from mipack.prepare import Prepared
+from mipack.refit.bottom_up import bottom_up, local
+from mipack.refit.choose import Candidate, Choice, best
+from mipack.refit.stepper import frontier_bytes
+from mipack.result import Size
+from mipack.runtime.session import Session, working_provider
+from mipack.select.criteria import Evidence
+from mipack.select.decide import Decider, chosen_groups
+from mipack.select.measure import Meter
+from mipack.select.plan import Plan
+from mipack.select.signal import DEFAULT_SIGNAL
+from mipack.surgery.keep import Keep
+
+HELD_OUT = 0.125
+"""Share of the calibration samples that fits nothing and judges everything."""
+KL_SAMPLES = 128
+"""Samples on which groups are cut alone."""
+PROOF_SAMPLES = 32
+REFIT_BYTES = 2 << 30
+"""Activations that the bottom-up refit may hold; with more data it uses fewer samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeBatch:
+    """Feeds that no data stands behind."""
+
+    feeds: Mapping[str, Array]
+    samples: int
+
+
+class Material:
+    """A prepared model with its data split, its groups and sites; lists of batches made once."""
+
+    def __init__(self, prepared: Prepared, options: PruneOptions, say: Progress) -> None:
+        self.prepared, self.options, self.say = prepared, options, say
+        self._warnings: list[str] = []
+        self.groups: tuple[Group, ...] = ()
+        if options.from_plan is None:
+            self.groups = chosen_groups(prepared.coupling, options.only, options.exclude)
+        self.sites: tuple[Site, ...] = sites_of(prepared.coupling, prepared.coupling.free)
+        data = prepared.dataset
+        self.fit, self.test = data.split(HELD_OUT, options.seed) if data else (None, None)
+        names = [spec.name for spec in prepared.signature.inputs]
+        self.rows = RowMap(prepared.coupling, names, data.mask if data else None)
+        self.provider = working_provider(options.provider)
+
+    def warn(self, text: str) -> None:
+        """Tell now, and again in the result."""
+        self._warnings.append(text)
+        self.say.warn(text)
+
+    def warnings(self) -> tuple[str, ...]:
+        """All so far."""
+        return tuple(self._warnings)
+
+    def batches(self, data: Dataset | None) -> list[Batch]:
+        """All batches of some data."""
+        return list(data.batches(self.options.batch_size)) if data else []
+
+    @cached_property
+    def held_out(self) -> list[Batch]:
+        """Held-out batches (the fitted ones where there is a single sample)."""
+        return self.batches(self.test if self.test and self.test.samples else self.fit)
+
+    @cached_property
+    def proof_batches(self) -> list[Any]:
+        """Real batches for the proof, of sizes that were not probed."""
+        if self.fit is None:
+            return [MadeBatch(self.prepared.feeds, self.prepared.samples)]
+        return self.batches(self.fit.take(PROOF_SAMPLES, self.options.seed))
+
+    def announce(self, replay: Plan | None) -> None:
+        """What the budget leaves, before anything costs time."""
+        if replay is not None:
+            if replay.model != self.prepared.digest:
+                self.say.note("the plan was made for another model of this structure")
+            return
+        cost = self.prepared.coupling.cost
+        budget = self.options.request().budget(self.groups, cost)
+        share = budget.target / max(budget.total(cost, {}), 1)
+        self.say.note(
+            f"{len(self.groups)} groups may be cut; the budget leaves {share:.1%} of the {budget.of}"
+        )
+
+    def sizes(self, keep: Keep) -> tuple[Size, Size]:
+        """Predicted sizes before and after a cut."""
+        cost, per = self.prepared.coupling.cost, self.prepared.samples
+        model = self.prepared.model
+        widths = {atom: keep.size(atom) for atom in keep.tables}
+        before = Size(cost.macs({}) // per, weight_count(model), weight_bytes(model))
+        fewer = cost.params({}) - cost.params(widths)
+        each = before.bytes / max(before.params, 1)
+        after = Size(
+            cost.macs(widths) // per, before.params - fewer, round(before.bytes - fewer * each)
+        )
+        return before, after
+
+    def answers(self, batches: Sequence[Batch]) -> Answers:
+        """What the original says to these batches."""
+        with runnable(self.prepared.model) as source:
+            session = Session(source, provider=self.provider)
+        outputs = [spec.name for spec in self.prepared.signature.outputs]
+        return answers(session, outputs, lambda: batches)
+
+
+def collect(material: Material, watch: Stopwatch) -> Evidence | None:
+    """Moments of every site: saved ones, or one pass over the data. None where there are neither.
+
+    Raises PlanMismatch for saved moments of another model or other data.
+    """
+    options, prepared, say = material.options, material.prepared, material.say
+    saved = options.moments if options.moments and options.moments.exists() else None
+    key = model_key(prepared.digest, material.sites)
+    data_key = material.fit.digest if material.fit else None
+    signal = DEFAULT_SIGNAL if options.signal == "auto" else options.signal
+    if saved:
+        calibration = load_calibration(saved, key, data_key)
+    elif material.fit is None or data_key is None:
+        return None
+    else:
+        calibration = _calibrate(material, material.fit, (key, data_key), watch)
+        if options.moments:
+            calibration.save(options.moments)
+    evidence = Evidence(prepared.coupling, material.sites, calibration, signal, options.seed)
+    say.note(f"moments of {len(material.sites)} sites over {calibration.samples} samples")
+    return evidence
+
+
+def _calibrate(
+    material: Material, fit: Dataset, keys: tuple[str, str], watch: Stopwatch
+) -> Calibration:
+    size = material.options.batch_size
+    with watch("calibrate: plain pass", material.say):
+        with runnable(material.prepared.model) as source:
+            session = Session(source, provider=material.provider)
+        outputs = [spec.name for spec in material.prepared.signature.outputs]
+        known = answers(session, outputs, lambda: fit.batches(size))
+    needed = wave_bytes(material.sites, 2) / 2**20
+    material.say.note(f"calibration sums take {needed:.0f} MB")
+    with watch("calibrate: moments", material.say, fit.samples):
+        return calibrate(
+            material.prepared.coupling,
+            material.sites,
+            lambda: fit.batches(size),
+            known,
+            material.rows,
+            keys=keys,
+            provider=material.provider,
+            advance=material.say.advance,
+        )
+
+
+def warn_of_little_data(material: Material, evidence: Evidence) -> None:
+    """Fewer rows than a group is wide still works (the sums are regularised), but poorly."""
+    thin = [
+        site
+        for site in evidence.sites
+        if evidence.calibration.moments[site.name].count < site.features
+    ]
+    if thin:
+        count = int(evidence.calibration.moments[thin[0].name].count)
+        material.warn(
+            f"few calibration rows: {count} for the {thin[0].features} features of "
+            f"{thin[0].name}; more samples would give a better model"
+        )
+
+
+def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> tuple[Plan, Decider]:
+    """Rank every group, allocate the budget, choose the units.
+
+    Raises InputError where the criterion needs data and there is none, or the budget is out of
+    reach.
+    """
+    options, prepared = material.options, material.prepared
+    if evidence is None:
+        evidence = _without_data(material)
+    else:
+        warn_of_little_data(material, evidence)
+    meter = None
+    if options.allocate == "information" and material.fit is not None:
+        batches = material.batches(material.fit.take(KL_SAMPLES, options.seed))
+        known = material.answers(batches)
+        if known.head is not None:
+            meter = Meter(evidence, known, batches, options.refit).kl
+    request = options.request()
+    with watch("rank groups", material.say, len(material.groups)):
+        decider = Decider(
+            evidence, material.groups, request, options.criterion, meter, material.say.advance
+        )
+    decision = decider.decide(request)
+    coupling = prepared.coupling
+    widths = {atom: len(kept) for atom, kept in decision.keep.items()}
+    per = prepared.samples
+    plan = Plan(
+        groups=decision.groups,
+        model=prepared.digest,
+        settings={
+            "criterion": options.criterion,
+            "signal": evidence.signal,
+            "allocate": options.allocate,
+            "budget": {request.kind: request.share},
+            "round": options.round_to,
+            "seed": options.seed,
+            "data": evidence.calibration.data_key,
+        },
+        sizes=dict(prepared.sizes),
+        macs=(coupling.cost.macs({}) // per, coupling.cost.macs(widths) // per),
+    )
+    return plan, decider
+
+
+def _without_data(material: Material) -> Evidence:
+    if material.options.criterion not in ("magnitude", "random") or material.options.refit:
+        raise InputError(
+            "pruning needs calibration data",
+            hint="give --calib DATA; without data use --criterion magnitude --no-refit",
+        )
+    empty = Calibration({}, np.zeros((0, 0)), 0, "", "")
+    return Evidence(material.prepared.coupling, material.sites, empty, seed=material.options.seed)
+
+
+def refitted(material: Material, evidence: Evidence | None, keep: Keep, plain: ir.Model) -> Choice:
+    """The cut with its survivors refitted, unless that is worse on held-out rows.
+
+    Raises InputError where refit is wanted and there is nothing to refit from.
+    """
+    first = Candidate("plain", plain)
+    known = material.answers(material.held_out) if material.fit else Answers((), ())
+    if not material.options.refit:
+        return best([first], known, material.held_out if material.fit else [])
+    if evidence is None:
+        raise InputError(
+            "refit needs calibration data or saved moments",
+            hint="give --calib DATA, --moments FILE, or --no-refit",
+        )
+    coupling = material.prepared.coupling
+    start = local(coupling, evidence.sites, keep, plain, evidence.calibration)
+    candidates = [first, Candidate("local", start.model, start.changed)]
+    if material.fit is None:
+        material.warn("refitted locally from saved moments; with --calib it is done bottom-up")
+        return Choice(candidates[-1], {})
+    fitted = material.batches(_affordable(material, material.fit))
+    walked = bottom_up(
+        coupling,
+        evidence.sites,
+        keep,
+        start,
+        fitted,
+        material.held_out,
+        material.rows,
+        advance=material.say.advance,
+    )
+    candidates.append(Candidate("bottom-up", walked.model, walked.changed))
+    choice = best(candidates, known, material.held_out)
+    if choice.chosen.name != "bottom-up":
+        material.warn(f"the {choice.chosen.name} weights were better on held-out rows")
+    return choice
+
+
+def _affordable(material: Material, fit: Dataset) -> Dataset:
+    """As many samples as the cached activations of the refit may hold."""
+    prepared = material.prepared
+    each = 2 * frontier_bytes(prepared.model, prepared.coupling.probe.shapes) / prepared.samples
+    most = max(1, int(REFIT_BYTES / max(each, 1)))
+    if most >= fit.samples:
+        return fit
+    material.warn(f"refit uses {most} of {fit.samples} samples to stay within 2 GB")
+    return fit.take(most, material.options.seed)
+
+
+def fidelity(material: Material, final: ir.Model) -> dict[str, float | None]:
+    """Agreement, KL and cosine to the original on held-out rows."""
+    if material.fit is None:
+        return {}
+    with runnable(material.prepared.model) as first, runnable(final) as second:
+        found = evaluate(
+            [("original", first), ("pruned", second)],
+            material.held_out,
+            mask=material.prepared.dataset.mask if material.prepared.dataset else None,
+            provider=material.provider,
+        )
+    return {"agreement": found.agreement, "kl": found.kl, "cosine": found.cosine}
+
+
+GOOD, POOR = 0.98, 0.90
+
+
+def advise(
+    material: Material, decider: Decider | None, measured: Mapping[str, float | None]
+) -> None:
+    """Below 90 % agreement: say so, and name the keep at which the curves predict 98 %.
+
+    Disagreement grows with the root of the divergence; the constant is what was just measured.
+    """
+    agreement, kl = measured.get("agreement"), measured.get("kl")
+    if agreement is None or agreement >= POOR:
+        return
+    text = f"only {agreement:.1%} of held-out answers agree with the original"
+    options = material.options
+    if decider is None or not kl or options.allocate != "information":
+        material.warn(text)
+        return
+    target = ((1 - GOOD) / (1 - agreement)) ** 2 * decider.loss(decider.widths(options.request()))
+    low, high = 0.0, 1.0
+    for _ in range(7):
+        share = (low + high) / 2
+        loss = decider.loss(decider.widths(options.request().at(share)))
+        low, high = (share, high) if loss > target else (low, share)
+    material.warn(f"{text}; --keep {high:.2f} is predicted to give {GOOD:.0%}")
