@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -93,8 +93,7 @@ class RunOptions:
     """How models are run."""
 
     provider: Annotated[
-        str,
-        typer.Option(help="where to run: auto, cpu or cuda", metavar="PROVIDER"),
+        Literal["auto", "cpu", "cuda"], typer.Option(help="where to run; auto: what really works")
     ] = "auto"
     batch_size: Annotated[int, typer.Option(help="samples per run", min=1)] = 32
 

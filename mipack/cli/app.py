@@ -1,4 +1,4 @@
-"""The `mipack` command: every command parses, calls one public function, prints one record."""
+"""The `mipack` command: each part of it parses, calls one public function, prints one record."""
 
 from __future__ import annotations
 

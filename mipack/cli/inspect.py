@@ -52,6 +52,8 @@ def _blocks(found: Inspection, *, every: bool) -> Sequence[Block]:
         blocks.append("nothing in this model may be cut")
     else:
         blocks.append(f"{len(free)} free groups of {sum(row.size for row in free):,} units")
+    if any(row.state == "family" for row in found.groups):
+        blocks.append("family: chosen for each unit of another group; mipack why names it")
     if found.frozen:
         blocks.append(_frozen(found))
     if found.unknown_ops:
@@ -76,7 +78,7 @@ def _groups(found: Inspection, *, every: bool) -> Block:
         (
             row.name,
             row.kind,
-            f"per unit of {', '.join(row.within)}" if row.state == "family" else row.state,
+            row.state,
             f"{row.size:,}",
             share(row.macs_share),
             f"{len({name for name, _ in row.weights})}",

@@ -61,14 +61,19 @@ class _Sum:
         self._total = sum(self._full)
 
     def at(self, widths: Widths) -> int:
-        widths = {find(atom): width for atom, width in widths.items()}
+        widths = _by_representative(widths)
         touched = dict.fromkeys(i for atom in widths for i in self._of.get(atom, ()))
         change = (self._one(self._products[i], widths) - self._full[i] for i in touched)
         return self._total + sum(change)
 
     def of(self, atom: Term, widths: Widths) -> int:
-        return sum(self._one(self._products[i], widths) for i in self._of.get(atom, ()))
+        widths = _by_representative(widths)
+        return sum(self._one(self._products[i], widths) for i in self._of.get(find(atom), ()))
 
     @staticmethod
     def _one(axes: Sequence[Term], widths: Widths) -> int:
         return product(width_of(term, widths) for term in axes)
+
+
+def _by_representative(widths: Widths) -> Widths:
+    return {find(atom): width for atom, width in widths.items()}

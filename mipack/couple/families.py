@@ -1,9 +1,9 @@
 """Dependent families: atoms that may be kept differently for each unit of another atom.
 
 Head dims D may be chosen per head H if H is there in *every* occurrence of D: beside it in the
-axis' product, or as a whole factor of another axis, not under a sum there. Beside it comes first:
-in a weight [H x D, H x D] each D belongs to the H of its own axis. What else occurs twice leaves
-open which one is meant and is no context.
+axis' product, or as a whole factor of another axis. Beside it comes first: in a weight
+[H x D, H x D] each D belongs to the H of its own axis. Under a sum of another axis H is not there
+at every position, and where it is met twice it is open which unit is meant: then it is no context.
 
 What one operation walks in step counts as an occurrence too (`NodeView.together`), so that a mix
 of heads breaks the tie. If each is a context of the other the outer one wins; a context must
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from mipack.layout import Kind, Term, factors, find, is_static, leaves, parts, size_of
+from mipack.layout import Kind, Term, factors, is_static, leaves, parts, size_of
 
 Contexts = dict[Term, tuple[Term, ...]]
 
@@ -26,29 +27,50 @@ class _Seen:
         self.outer: set[tuple[int, int]] = set()
 
     def tensor(self, axes: Sequence[Term]) -> None:
-        rows = [_atoms(factors(term)) for term in axes]
-        total = Counter(atom for row in rows for atom in row)
-        for term, row in zip(axes, rows, strict=True):
-            elsewhere = total - Counter(row)
-            self.walk(find(term), {atom for atom, times in elsewhere.items() if times == 1})
+        rows = [factors(term) for term in axes]
+        total = _mentioned(factor for row in rows for factor in row)
+        for k, row in enumerate(rows):
+            elsewhere = total - _mentioned(row)
+            whole = _atoms(factor for j, other in enumerate(rows) if j != k for factor in other)
+            others = {atom for atom in whole if elsewhere[atom] == 1}
+            self.product(row, _Way(others, set(), Counter()))
 
-    def walk(self, term: Term, beside: set[Term]) -> None:
+    def walk(self, term: Term, way: _Way) -> None:
         if term.kind is Kind.PROD:
-            self.product(factors(term), beside)
+            self.product(factors(term), way)
         elif term.kind is Kind.SUM:
             for part in parts(term):
-                self.walk(part, beside)
+                self.walk(part, way)
         elif _static_unit(term):
-            here = beside - {term}
+            here = way.contexts() - {term}
             self.contexts[term] = self.contexts.get(term, here) & here
 
-    def product(self, row: Sequence[Term], beside: set[Term]) -> None:
-        own = Counter(_atoms(row))
-        beside = (beside - own.keys()) | {atom for atom, times in own.items() if times == 1}
+    def product(self, row: Sequence[Term], way: _Way) -> None:
+        whole, total = way.whole | set(_atoms(row)), way.mentioned + _mentioned(row)
         for at, factor in enumerate(row):
             before = _atoms(row[:at])
             self.outer.update((f.id, leaf.id) for f in before for leaf in leaves(factor))
-            self.walk(factor, beside)
+            inside = Counter[Term]() if factor.kind is Kind.ATOM else _mentioned([factor])
+            self.walk(factor, _Way(way.others, whole, total - inside))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way to a term of a tensor: whole factors of other axes, those of products on the way
+    down its own axis, and how often the latter mention what."""
+
+    others: set[Term]
+    whole: set[Term]
+    mentioned: Counter[Term]
+
+    def contexts(self) -> set[Term]:
+        """What has one unit here, and no doubt which."""
+        own = {atom for atom in self.whole if self.mentioned[atom] == 1}
+        return own | (self.others - self.mentioned.keys())
+
+
+def _mentioned(row: Iterable[Term]) -> Counter[Term]:
+    return Counter(atom for factor in row for atom in dict.fromkeys(leaves(factor)))
 
 
 def _atoms(row: Iterable[Term]) -> list[Term]:

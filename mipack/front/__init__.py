@@ -13,7 +13,7 @@ _HOME = {
     "env": "mipack.front.machine",
 }
 
-__all__ = ["bench", "env", "evaluate", "inspect", "why"]  # noqa: F822 - see __getattr__
+__all__ = ["bench", "env", "evaluate", "inspect", "why"]
 
 
 def __getattr__(name: str) -> Any:

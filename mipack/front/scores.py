@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from mipack.data.dataset import Batch, Dataset, ReadOptions
 from mipack.errors import InputError
@@ -13,18 +13,8 @@ from mipack.front.inputs import opened
 from mipack.prepare import Data
 from mipack.runtime.session import working_provider
 
-
-class Progress(Protocol):
-    """Who is told how far it is."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A stage of `total` steps begins."""
-
-    def advance(self, n: int = 1) -> None:
-        """`n` steps are done."""
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
+if TYPE_CHECKING:
+    from mipack.options import Progress
 
 
 def evaluate(
@@ -48,8 +38,9 @@ def evaluate(
     source = opened(model, data, options or ReadOptions(samples=None))
     if source.dataset is None:
         raise InputError("there is no data to evaluate on", hint="give a file or folder")
-    for line in source.dataset.description if progress else ():
-        progress.note(line)
+    if progress is not None:
+        for line in source.dataset.description:
+            progress.note(line)
     return compare.evaluate(
         [(str(model), model), (str(pruned), pruned)],
         _batches(source.dataset, batch_size, progress),

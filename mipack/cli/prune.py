@@ -1,0 +1,260 @@
+"""mipack prune: a smaller model, its plan and the proof beside it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mipack.cli._options import DataOptions, Model, OutputOptions, RunOptions, flat
+from mipack.errors import InputError
+
+if TYPE_CHECKING:
+    from mipack.report.terminal import Block
+    from mipack.result import PruneResult
+
+PLAN = ".plan.json"
+
+Calib = Annotated[
+    Path | None, typer.Option(help="a file or folder of unlabelled data", show_default=False)
+]
+
+
+def _share(text: str | float) -> float:
+    """A share; what is none is a usage error that names the option."""
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise typer.BadParameter(f"{text} is not a number above 0 and at most 1")
+
+
+def _budget(help_text: str) -> Any:
+    return typer.Option(parser=_share, metavar="SHARE", help=help_text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much stays: exactly one of these."""
+
+    keep: Annotated[
+        float | None, _budget("the compute left if every free group were cut to this share")
+    ] = None
+    macs: Annotated[float | None, _budget("share of the MACs that may stay")] = None
+    params: Annotated[float | None, _budget("share of the parameters that may stay")] = None
+    from_plan: Annotated[
+        Path | None, typer.Option(help="cut as this plan says", metavar="FILE")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How it is decided what goes."""
+
+    criterion: Annotated[str, typer.Option(help="mi, magnitude, wanda or random")] = "mi"
+    signal: Annotated[str, typer.Option(help="what counts in an output, or auto")] = "auto"
+    allocate: Annotated[str, typer.Option(help="information or uniform")] = "information"
+    round_to: Annotated[
+        int | None, typer.Option("--round", help="keep multiples of N units", metavar="N", min=1)
+    ] = None
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="cut only groups whose name matches", metavar="PATTERN"),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="leave groups whose name matches", metavar="PATTERN"),
+    ] = None
+    no_refit: Annotated[
+        bool, typer.Option("--no-refit", help="do not solve for the weights that stay")
+    ] = False
+    moments: Annotated[
+        Path | None,
+        typer.Option(help="save the statistics here, and use them again", metavar="FILE"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is written."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="default: ./<model>.pruned.onnx", show_default=False),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="overwrite existing files")] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show the predicted size, write nothing")
+    ] = False
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="write only the plan")] = False
+
+    def path(self, model: Path) -> Path:
+        """The model to write; with --plan-only OUT may be the plan's own name."""
+        if self.out is None:
+            return Path(f"{model.stem}.pruned.onnx")
+        if self.plan_only and self.out.name.endswith(PLAN):
+            return self.out.with_name(self.out.name.removesuffix(PLAN) + ".onnx")
+        return self.out
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """The result of a run and the files it left."""
+
+    result: PruneResult
+    files: tuple[Path, ...]
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The result's document with the paths written."""
+        return {**self.result.to_json(), "files": [str(path) for path in self.files]}
+
+
+@flat
+def prune(
+    context: typer.Context,
+    model: Model,
+    *,
+    calib: Calib = None,
+    budget: Budget,
+    target: Target,
+    choice: Choice,
+    reading: DataOptions,
+    run: RunOptions,
+    output: OutputOptions,
+) -> None:
+    """Make a model smaller: decide, cut, prove, refit, verify, write."""
+    with output.sink("prune") as sink:
+        out = target.path(model)
+        _check_budget(budget)
+        if not target.dry_run:
+            _check_target(model, out, target.force, context.obj)
+        read = reading.read(samples=512)
+        from mipack import pipeline
+
+        result = pipeline.prune(
+            model,
+            calib,
+            read=read,
+            progress=sink,
+            decide_only=target.dry_run or target.plan_only,
+            keep=budget.keep,
+            macs=budget.macs,
+            params=budget.params,
+            from_plan=budget.from_plan,
+            criterion=choice.criterion,
+            signal=choice.signal,
+            allocate=choice.allocate,
+            round_to=choice.round_to,
+            only=tuple(choice.only or ()),
+            exclude=tuple(choice.exclude or ()),
+            refit=not choice.no_refit,
+            moments=choice.moments,
+            seed=reading.seed,
+            provider=run.provider,
+            batch_size=run.batch_size,
+        )
+        files = () if target.dry_run else result.save(out, force=target.force)
+        for text in result.warnings:
+            sink.warn(text)
+        done = Pruned(result, files)
+        sink.result(done, lambda: _blocks(done, target, every=output.verbose))
+
+
+def _check_budget(budget: Budget) -> None:
+    """The mistakes that need no look at the model, before anything is loaded."""
+    given = [
+        f"--{field.name.replace('_', '-')}"
+        for field in fields(budget)
+        if getattr(budget, field.name) is not None
+    ]
+    if len(given) != 1:
+        raise InputError(
+            f"{' and '.join(given)} exclude each other" if given else "no budget is given",
+            hint="give exactly one of --keep, --macs, --params and --from-plan",
+        )
+
+
+def _check_target(model: Path, out: Path, force: bool, arguments: Sequence[str]) -> None:
+    """Raise InputError where OUT cannot be written; if --force would help, with that command."""
+    from mipack.result import check_target
+
+    try:
+        check_target(model, out, force)
+    except InputError as error:
+        if force:
+            raise
+        check_target(model, out, True)  # raises what --force would not cure
+        command = shlex.join(["mipack", *arguments, "--force"])
+        raise InputError(error.args[0], hint=f"to overwrite it: {command}") from error
+
+
+def _blocks(done: Pruned, target: Target, *, every: bool) -> Sequence[Block]:
+    result = done.result
+    blocks: list[Block] = [_sizes(result, predicted=result.model is None)]
+    if result.model is not None:
+        blocks += [_fidelity(result), *_checks(result, every=every)]
+    if every:
+        blocks += [_groups(result), _timings(result)]
+    written = ", ".join(map(str, done.files))
+    return [*blocks, f"wrote {written}" if written else "wrote nothing (--dry-run)"]
+
+
+def _sizes(result: PruneResult, *, predicted: bool) -> Block:
+    from mipack.report.terminal import Column, Table, count, quotient, volume
+
+    before, after = result.before, result.after
+    columns = (Column("", "name"), *map(Column, ("before", "predicted" if predicted else "after")))
+    rows = (
+        ("MACs per sample", count(before.macs), count(after.macs)),
+        ("parameters", count(before.params), count(after.params)),
+        ("bytes of weights", volume(before.bytes), volume(after.bytes)),
+    )
+    ratios = (
+        quotient(after.macs, before.macs),
+        quotient(after.params, before.params),
+        quotient(after.bytes, before.bytes),
+    )
+    joined = tuple((*row, ratio) for row, ratio in zip(rows, ratios, strict=True))
+    return Table((*columns, Column("ratio")), joined)
+
+
+def _fidelity(result: PruneResult) -> str:
+    from mipack.report.terminal import real, share
+
+    found = result.fidelity
+    if not found:
+        return "agreement and KL: not measured, there is no calibration data"
+    return (
+        f"on held-out calibration rows: agreement {share(found.get('agreement'), 2)}, "
+        f"KL {real(found.get('kl'))} nats, cosine {real(found.get('cosine'), 6)}"
+    )
+
+
+def _checks(result: PruneResult, *, every: bool) -> list[str]:
+    if not every:
+        return [f"verified: {'; '.join(check.name for check in result.checks)}"]
+    return [f"verified: {check.name} ({check.detail})" for check in result.checks]
+
+
+def _groups(result: PruneResult) -> Block:
+    from mipack.report.terminal import Column, Table, real
+
+    titles = ("units", "kept", "loss (nats)")
+    columns = (Column("group", "name"), Column("kind", "name"), *map(Column, titles))
+    rows = tuple(
+        (group.name, group.kind, f"{group.size:,}", f"{len(group.keep):,}", real(group.loss))
+        for group in result.plan.groups
+    )
+    return Table(columns, rows)
+
+
+def _timings(result: PruneResult) -> Block:
+    from mipack.report.terminal import Column, Table, volume
+
+    rows = tuple((stage, f"{seconds:.2f}") for stage, seconds in result.timings.items())
+    title = f"seconds per stage; peak memory {volume(result.peak_memory)}"
+    return Table((Column("stage", "name"), Column("seconds")), rows, title)
