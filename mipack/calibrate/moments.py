@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 FEATURES_MOST = 4_608
+CHUNK = 4_096
 FORMAT = "mipack-moments/1"
 
 
@@ -71,37 +72,55 @@ class Moments:
 
 
 class Accumulator:
-    """Collects the moments of one site, on the device that rows arrive on."""
+    """Collects the moments of one site, on the device that rows arrive on.
+
+    Rows are buffered to `CHUNK` before they are multiplied: many small products would spend their
+    time adding into the float64 sums.
+    """
 
     def __init__(self, site: Site, columns: int, device: str = "cpu") -> None:
-        import torch
-
         n = site.features
-        self.full = n <= FEATURES_MOST
-        zeros = lambda *shape: torch.zeros(shape, dtype=torch.float64, device=device)  # noqa: E731
-        self.count = 0.0
-        self.first, self.second = zeros(n), zeros(n, n) if self.full else zeros(n)
-        self.scores, self.cross = zeros(columns), zeros(n, columns)
+        self._full = n <= FEATURES_MOST
+        self._count, self._waiting = 0, 0
+        self._buffer: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._first = _zeros(device, n)
+        self._second = _zeros(device, n, n) if self._full else _zeros(device, n)
+        self._scores, self._cross = _zeros(device, columns), _zeros(device, n, columns)
 
     def add(self, rows: torch.Tensor, scores: torch.Tensor) -> None:
-        """rows [r, n] and the head's scores of each row's sample [r, columns]."""
+        """rows [r, n] and the head's scores of each row's sample [r, columns] (or [r, 0])."""
+        self._buffer.append((rows, scores))
+        self._waiting += len(rows)
+        if self._waiting >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
         import torch
 
-        rows = rows.to(torch.float32)
-        self.count += len(rows)
-        self.first += rows.sum(0, dtype=torch.float64)
-        if self.full:
-            self.second += rows.T @ rows
-        else:
-            self.second += rows.square().sum(0, dtype=torch.float64)
+        if not self._buffer:
+            return
+        rows = torch.cat([r for r, _ in self._buffer]).to(torch.float32)
+        scores = torch.cat([s for _, s in self._buffer]).to(torch.float32)
+        ones = torch.ones(len(rows), dtype=torch.float32, device=rows.device)
+        self._buffer, self._waiting = [], 0
+        self._count += len(rows)
+        self._first += ones @ rows  # a product: faster by far than a sum over the first axis
+        self._second += rows.T @ rows if self._full else ones @ rows.square()
         if scores.shape[1]:
-            self.scores += scores.sum(0, dtype=torch.float64)
-            self.cross += rows.T @ scores.to(torch.float32)
+            self._scores += ones @ scores
+            self._cross += rows.T @ scores
 
     def result(self) -> Moments:
         """The sums so far, on the host."""
-        arrays = (t.cpu().numpy() for t in (self.first, self.second, self.scores, self.cross))
-        return Moments(self.count, *arrays)
+        self._flush()
+        sums = (self._first, self._second, self._scores, self._cross)
+        return Moments(float(self._count), *(total.cpu().numpy() for total in sums))
+
+
+def _zeros(device: str, *shape: int) -> torch.Tensor:
+    import torch
+
+    return torch.zeros(shape, dtype=torch.float64, device=device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,17 +58,18 @@ class Report:
 
 def guarded(command: Callable[[], object], arguments: Sequence[str]) -> int:
     """Run a command; whatever it raises becomes a line on stderr and this exit code."""
+    report = None
     with _interrupts() as interrupted:
         try:
             code = command()
-            return code if isinstance(code, int) else 0
+            if not interrupted():
+                return code if isinstance(code, int) else 0
         except KeyboardInterrupt:
-            report = None
+            pass
         except Exception as error:
             # An interrupt inside a library may surface as that library's own exception.
             report = None if interrupted() else _explain(error, arguments)
-    if report is None:
-        report = Report("Interrupted", "interrupted", INTERRUPTED)
+    report = report or Report("Interrupted", "interrupted", INTERRUPTED)
     _show(report, as_json="--json" in arguments)
     return report.code
 

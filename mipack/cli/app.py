@@ -31,7 +31,7 @@ class Guarded(TyperGroup):
 
         def command() -> object:
             return TyperGroup.main(
-                self, arguments, prog_name or "mipack", complete_var, False, obj=arguments, **extra
+                self, arguments, "mipack", complete_var, False, obj=arguments, **extra
             )
 
         sys.exit(guarded(command, arguments))

@@ -89,7 +89,7 @@ def _score(score: Score) -> list[str]:
         f"difference {score.difference:{form}}{unit}{interval}"
     ]
     if score.lost is not None and score.gained is not None:
-        lines.append(f"{score.lost:,} samples lost, {score.gained:,} gained")
+        lines.append(f"samples lost: {score.lost:,}, gained: {score.gained:,}")
     return lines
 
 

@@ -187,10 +187,16 @@ class _Sums:
         )
 
     def add(self, x: torch.Tensor, gap: torch.Tensor) -> None:
-        x = torch.cat([x, torch.ones(len(x), 1)], 1)
-        self.gram += x.T @ x
-        self.cross += x.T @ gap
-        self.gaps += gap.square().sum(dtype=torch.float64)
+        """Rows x [r, features] and what is missing behind them [r, outputs]."""
+        n, ones = x.shape[1], torch.ones(len(x))
+        totals = ones @ x
+        self.gram[:n, :n] += x.T @ x
+        self.gram[n, :n] += totals
+        self.gram[:n, n] += totals
+        self.gram[n, n] += len(x)
+        self.cross[:n] += x.T @ gap
+        self.cross[n] += ones @ gap
+        self.gaps += (gap.reshape(-1) @ gap.reshape(-1)).double()
         self.count += len(x)
 
     def solve(self) -> torch.Tensor:

@@ -65,11 +65,11 @@ class Stake:
         if not self.full:
             return
         at = self.blocks[units].reshape(-1)
-        rest = torch.linalg.solve(self.p[at][:, at], self.p[at])  # R: [B, n]
+        inner = self.p[at][:, at]  # R = P_BB^-1 P_B: is [B, n]; most blocks are one number
+        rest = self.p[at] / inner if len(at) == 1 else torch.linalg.solve(inner, self.p[at])
         half = self.q[:, at] - 0.5 * rest.T @ self.q[at][:, at]
         change = half @ rest
-        self.q -= change
-        self.q -= change.T
+        self.q -= change + change.T
         self.p -= self.p[:, at] @ rest
         self.p[at], self.p[:, at] = 0.0, 0.0
         self.q[at], self.q[:, at] = 0.0, 0.0

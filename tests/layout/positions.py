@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from mipack.layout import Kind, Size, Term, find
+from mipack.layout import Kind, Size, Term, find, plus, times
 
 Path = tuple[tuple[Term, int], ...]
 
@@ -30,11 +30,6 @@ def free(listed: Sequence[Path]) -> list[Path]:
     return [tuple((a, i) for a, i in path if not a.frozen) for path in listed]
 
 
-def agree(left: Term, right: Term) -> bool:
-    """Whether both axes lose the same positions, whatever is cut."""
-    return all(free(paths(left, p)) == free(paths(right, p)) for p in (0, 1))
-
-
 def pattern(axes: Sequence[Term]) -> list[list[tuple[tuple[int, int], ...]]]:
     """The positions of several axes with atoms numbered as met: equal for equal partitions."""
     numbers: dict[Term, int] = {}
@@ -49,10 +44,4 @@ def measured(term: Term) -> Size:
     term = find(term)
     if term.kind is Kind.ATOM:
         return term.size
-    first, second = 0 if term.kind is Kind.SUM else 1, 0 if term.kind is Kind.SUM else 1
-    for part in term.parts:
-        a, b = measured(part)
-        first, second = (
-            (first + a, second + b) if term.kind is Kind.SUM else (first * a, second * b)
-        )
-    return first, second
+    return (plus if term.kind is Kind.SUM else times)(map(measured, term.parts))

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from positions import pattern
+from positions import paths, pattern
 
-from mipack.layout import EMPTY, Layout, Size, Term, plus, times
+from mipack.layout import EMPTY, Layout, Size, Term, leaves, plus, times
 
 
 class Tree(NamedTuple):
@@ -111,7 +111,7 @@ def shuffled(draw: st.DrawFn, pairs: list[Pair]) -> list[Pair]:
     return draw(st.permutations(turned))
 
 
-@settings(max_examples=NNN, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases(), st.data())
 def test_views_come_out_as_the_hidden_layout(case: Case, data: st.DataObject) -> None:
     layout, axes = case.solve(shuffled(data.draw, case.links + case.meanings))
@@ -119,7 +119,7 @@ def test_views_come_out_as_the_hidden_layout(case: Case, data: st.DataObject) ->
     assert pattern(axes) == pattern([case.hidden.build(Layout(), {})] * len(axes))
 
 
-@settings(max_examples=NNN, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases(), st.data())
 def test_neither_order_nor_direction_matters(case: Case, data: st.DataObject) -> None:
     first, axes = case.solve(case.links)
@@ -127,3 +127,32 @@ def test_neither_order_nor_direction_matters(case: Case, data: st.DataObject) ->
     assert not first.failed
     assert not second.failed
     assert pattern(axes) == pattern(others)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.data())
+def test_stating_it_again_changes_nothing(case: Case, data: st.DataObject) -> None:
+    layout, axes = case.solve(case.links)
+    before = [paths(axis) for axis in axes]
+    for left, right in data.draw(st.lists(st.tuples(*[st.sampled_from(axes)] * 2))):
+        layout.equal(left, right)
+    layout.settle()
+    assert [paths(axis) for axis in axes] == before  # the very same atoms
+    assert not layout.failed
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases(), st.data())
+def test_marks_follow_the_units_and_nothing_else(case: Case, data: st.DataObject) -> None:
+    """Two atoms are marked, then refined and linked: in the end their units have the marks."""
+    layout, atoms = Layout(), dict[str, Term]()
+    axes = [tree.build(layout, atoms) for tree in case.views]
+    frozen, width = (data.draw(st.sampled_from(list(atoms.values()))) for _ in range(2))
+    layout.freeze(frozen, "kept")
+    layout.normalise(width, "averaged")
+    for left, right in case.links:
+        layout.equal(left.build(layout, atoms), right.build(layout, atoms))
+    layout.settle()
+    every = {leaf for axis in axes for leaf in leaves(axis)}
+    assert {leaf for leaf in every if leaf.frozen} == set(leaves(frozen))
+    assert {leaf for leaf in every if leaf.width} == set(leaves(width))
