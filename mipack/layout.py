@@ -64,8 +64,6 @@ __all__ = [
 ]
 
 REASONS_KEPT = 4
-Waiting = tuple[Term, Term, str, str]
-"""Left, right, the reason that was given, and why it cannot be expressed."""
 
 
 class Inexpressible(Exception):
@@ -77,7 +75,7 @@ class Layout:
 
     def __init__(self) -> None:
         self._count = self._moves = 0
-        self._waiting: list[Waiting] = []
+        self._waiting: list[tuple[Term, Term, str, str]] = []
         self.failed: list[str] = []
 
     # -- building
@@ -138,16 +136,15 @@ class Layout:
     def settle(self) -> None:
         """Retry what waits until nothing moves; then freeze both sides of the rest.
 
-        A retry may refine atoms and still wait, and an equation may wait as several smaller ones:
-        the length of the queue alone says too little.
+        What counts is whether atoms moved: a retry may refine some and still wait, and may wait as
+        several smaller equations.
         """
         progress = True
         while self._waiting and progress:
             moves, todo, self._waiting = self._moves, self._waiting, []
             for left, right, reason, _ in todo:
                 self.equal(left, right, reason)
-            self._waiting = _distinct(self._waiting)
-            progress = self._moves > moves or len(self._waiting) < len(todo)
+            progress = self._moves > moves
         for left, right, reason, problem in self._waiting:
             text = f"{problem} [{reason}]" if reason else problem
             self.failed += [] if text in self.failed else [text]
@@ -161,7 +158,6 @@ class Layout:
         Raises Inexpressible where a bound falls inside a block.
         """
         total = size_of(term)[0]
-        low, high = max(low, 0), min(high, total)
         for bound in (low, high):
             if 0 < bound < total:
                 self._bound(term, (bound, bound))
@@ -243,8 +239,6 @@ class Layout:
                 self.equal(a, inner, reason)
             else:
                 raise Inexpressible(f"no common refinement of factors {a.size[0]}, {b.size[0]}")
-        if times(size_of(rest) for rest in left + right) != UNIT:
-            raise Inexpressible("products of different length")
 
     def _unify_sums(self, left: list[Term], right: list[Term], reason: str) -> None:
         """From the first summand: the longer is split at the shorter."""
@@ -268,7 +262,7 @@ class Layout:
                 right.append(y)
 
     def _split(self, term: Term, at: Size) -> tuple[Term, Term]:
-        """term = first + second with |first| = at; term is no sum at top level."""
+        """term = first + second with |first| = at; term is one of `summands`, so an atom leads."""
         term = find(term)
         rest = (term.size[0] - at[0], term.size[1] - at[1])
         if min(at) <= 0 or min(rest) <= 0:
@@ -281,11 +275,8 @@ class Layout:
         inner = times(factor.size for factor in tail)
         if not divides(inner, at):
             raise Inexpressible(f"a cut at {at[0]} inside a block of {inner[0]}")
-        bound = quotient(at, inner)
-        self._bound(head, bound)
-        lead = self.summands(head)
-        seam = list(accumulate(part.size[0] for part in lead)).index(bound[0]) + 1
-        return self.prod([self.sum(lead[:seam]), *tail]), self.prod([self.sum(lead[seam:]), *tail])
+        first, second = self._split(head, quotient(at, inner))
+        return self.prod([first, *tail]), self.prod([second, *tail])
 
     def _bound(self, term: Term, at: Size) -> None:
         """Make `at` a boundary between two summands of term."""
@@ -341,13 +332,6 @@ class Layout:
         self._moves += 1
         atom.link = term
         _hand_on(atom, [term])
-
-
-def _distinct(waiting: Iterable[Waiting]) -> list[Waiting]:
-    found: dict[tuple[Term, Term], Waiting] = {}
-    for entry in waiting:
-        found.setdefault((find(entry[0]), find(entry[1])), entry)
-    return list(found.values())
 
 
 def _note(marks: dict[str, None], reasons: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ class Head:
     def scores(self, output: Array) -> Array:
         """[samples, columns]: logits, log-probabilities, or values averaged over positions."""
         flat = np.asarray(output, np.float64)
-        flat = flat.reshape(len(flat), -1, flat.shape[-1]).mean(1) if flat.ndim > 2 else flat
+        flat = flat.reshape(len(flat), -1, len(self.variance)).mean(1)
         return np.log(np.maximum(flat, FLOOR)) if self.kind == "probabilities" else flat
 
     def curvature(self, scores: Array) -> Array:

@@ -1,8 +1,8 @@
 """Which sample, and which weight, each row of a site belongs to.
 
 Weights (1 for data, 0 for padding) are given per sample, or per sample and position where the
-model has a row mask. They reach a site through the layout of its dynamic axes: an axis that *is*
-the batch, the sequence or a product of them, wherever it stands; never by equal sizes.
+model has a row mask. They reach a site through the layout of its axes: an axis that *is* the batch,
+the sequence or a product of their factors, wherever it stands; never by equal sizes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mipack.couple.solve import Coupling
-from mipack.layout import Kind, Term, factors, find, is_static, size_of
+from mipack.layout import UNIT, Kind, Term, factors, find, is_static, size_of
 
 Array = np.ndarray[Any, Any]
 
@@ -23,12 +23,17 @@ class RowMap:
 
     def __init__(self, coupling: Coupling, inputs: Sequence[str], mask: str | None) -> None:
         self._coupling, self._mask = coupling, mask
-        named = [coupling.axes[n] for n in inputs if coupling.axes.get(n)]
-        batch = {find(axes[0]) for axes in named if not is_static(axes[0])}
+        self._same = _declared_same(coupling)
+        leading = [coupling.axes[n][0] for n in inputs if coupling.axes.get(n)]
+        batch = {self._axis(term) for term in leading if not is_static(term)}
         self.batch = next(iter(batch)) if len(batch) == 1 else None
         self.atoms: tuple[Term, ...] = (self.batch,) if self.batch is not None else ()
         if mask is not None and len(coupling.axes.get(mask, ())) == 2:
-            self.atoms = tuple(map(find, coupling.axes[mask]))
+            self.atoms = tuple(map(self._axis, coupling.axes[mask]))
+
+    def _axis(self, term: Term) -> Term:
+        """One term for all axes that are declared the same."""
+        return self._same.get(find(term), find(term))
 
     def weights(self, feeds: Mapping[str, Array], samples: int) -> Array | None:
         """1 for rows of data and 0 for padding, over `atoms`; None where every row counts."""
@@ -44,19 +49,27 @@ class RowMap:
 
     def _leads(self, name: str) -> bool:
         axes = self._coupling.axes.get(name)
-        return bool(axes) and find(axes[0]) is self.batch  # type: ignore[index]
+        return bool(axes) and self._axis(axes[0]) is self.batch  # type: ignore[index]
 
     def knows(self, axes: Sequence[Term]) -> bool:
         """Whether the rows of a tensor with these axes can be told apart by sample."""
-        return bool(self.atoms) and any(self.atoms[0] in factors(term) for term in axes)
+        if not self.atoms:
+            return False
+        batch = set(factors(self.atoms[0]))  # none where the model runs one sample at a time
+        return batch.issubset(factor for term in axes for factor in factors(term))
 
     def spread(self, array: Array, axes: Sequence[Term], shape: Sequence[int]) -> Array:
         """`array` (over the leading `atoms`) at every position of a tensor: [shape].
 
-        An atom that the tensor lacks is reduced by max: a pooled row counts if anything under it
+        A factor that the tensor lacks is reduced by max: a pooled row counts if anything under it
         does.
         """
-        atoms = list(self.atoms[: array.ndim])
+        own = [
+            factor
+            for term, size in zip(self.atoms, array.shape, strict=False)
+            for factor in self._factors(term, size)
+        ]
+        atoms, array = [f for f, _ in own], array.reshape([size for _, size in own])
         rows = [self._factors(t, n) for t, n in zip(axes, shape, strict=True)]
         there = [f for row in rows for f, _ in row]
         for k in range(array.ndim - 1, -1, -1):
@@ -75,7 +88,7 @@ class RowMap:
     def _factors(self, term: Term, size: int) -> list[tuple[Term, int]]:
         """The factors of an axis with their sizes in this run (static ones may be cut)."""
         term = find(term)
-        row = factors(term) if term.kind is Kind.PROD else [term]
+        row = [self._axis(f) for f in (factors(term) if term.kind is Kind.PROD else [term])]
         if len(row) == 1:
             return [(row[0], size)]
         known = {f: size_of(f)[0] if is_static(f) else self._sizes.get(f, 0) for f in row}
@@ -92,5 +105,36 @@ class RowMap:
         sizes = {}
         for name, value in feeds.items():
             for term, size in zip(self._coupling.axes.get(name, ()), np.shape(value), strict=False):
-                sizes[find(term)] = size
+                sizes[self._axis(term)] = size
         self._sizes = sizes
+
+
+def _batch(inputs: Sequence[Sequence[Term]], outputs: Sequence[Sequence[Term]]) -> Term | None:
+    """The axis that counts samples: the dynamic one that leads the inputs. Where none is, that of
+    a model for single samples, or of a fixed number of them if the outputs count the same."""
+    leading = [find(axes[0]) for axes in inputs]
+    dynamic = {term for term in leading if not is_static(term)}
+    if dynamic:
+        return next(iter(dynamic)) if len(dynamic) == 1 else None
+    if all(size_of(term) == UNIT for term in leading):
+        return leading[0] if leading else None
+    counted = all(axes and find(axes[0]) is leading[0] for axes in outputs)
+    return leading[0] if counted and len(set(leading)) == 1 else None
+
+
+def _declared_same(coupling: Coupling) -> dict[Term, Term]:
+    """Dynamic input axes of one declared name, and what the graph ties them to: axis -> leader."""
+    leader: dict[str, Term] = {}
+    same: dict[Term, Term] = {}
+    for value in coupling.model.graph.inputs:
+        axes = coupling.axes.get(value.name or "", ())
+        for dim, term in zip(value.shape or (), axes, strict=False):
+            name = None if isinstance(dim, int) else dim.value
+            if name is None or is_static(term):
+                continue
+            term = find(term)
+            first = leader.setdefault(name, same.get(term, term))
+            old = same.get(term, term)
+            same = {axis: first if to is old else to for axis, to in same.items()} | {term: first}
+            leader = {key: first if to is old else to for key, to in leader.items()}
+    return same

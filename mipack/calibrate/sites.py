@@ -16,7 +16,7 @@ import numpy as np
 
 from mipack.couple.solve import Coupling, Group
 from mipack.graph.view import Linear
-from mipack.layout import Kind, Term, find, leaves, size_of
+from mipack.layout import Kind, Term, find, leaves, parts, size_of
 
 if TYPE_CHECKING:
     import torch
@@ -112,11 +112,11 @@ def _units(term: Term, atom: Term) -> Array:
         return np.arange(size_of(term)[0])
     if term.kind is Kind.ATOM:
         return np.full(size_of(term)[0], -1)
-    parts = [_units(find(part), atom) for part in term.parts]
+    listed = [_units(part, atom) for part in parts(term)]
     if term.kind is Kind.SUM:
-        return np.concatenate(parts)
-    total = parts[0]
-    for part in parts[1:]:  # row-major: the earlier factor is repeated over the later one
+        return np.concatenate(listed)
+    total = listed[0]
+    for part in listed[1:]:  # row-major: the earlier factor is repeated over the later one
         outer, inner = np.broadcast_arrays(total[:, None], part[None, :])
         total = np.where(outer >= 0, outer, inner).reshape(-1)
     return total

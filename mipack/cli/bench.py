@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Models = Annotated[
     list[Path],
-    typer.Argument(metavar="MODEL...", help="the original, then others", show_default=False),
+    typer.Argument(metavar="MODEL", help="the original, then others", show_default=False),
 ]
 Data = Annotated[
     Path | None,
@@ -50,7 +50,7 @@ def bench(
     run: RunOptions,
     output: OutputOptions,
 ) -> None:
-    """Time models alternately: median, p95, memory, size, and the ratio with its interval."""
+    """Time models side by side, with the interval of the ratio."""
     from mipack.front import race
 
     with output.sink("bench") as sink:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @flat
 def env(*, output: OutputOptions) -> None:
-    """Show versions, the machine, and the providers that really work."""
+    """Show versions, the machine, the providers that really work."""
     from mipack.front import machine
 
     with output.sink("env") as sink:
@@ -29,7 +29,7 @@ def _blocks(found: Environment) -> Sequence[Block]:
     packages = facts.pop("packages")
     rows = [(name.replace("_", " "), _spell(name, value)) for name, value in facts.items()]
     rows += [(name, version or "-") for name, version in _items(packages)]
-    return [Table((Column("what", "name"), Column("value", "text")), tuple(rows))]
+    return [Table((Column("what", "word"), Column("value", "text")), tuple(rows))]
 
 
 def _items(packages: Any) -> list[tuple[str, str | None]]:

@@ -41,7 +41,7 @@ def eval(
     run: RunOptions,
     output: OutputOptions,
 ) -> None:
-    """Compare a pruned model with the original: task metric, agreement, KL, cosine."""
+    """Compare two models: task metric, agreement, KL, cosine."""
     from mipack.front import scores
 
     with output.sink("eval") as sink:

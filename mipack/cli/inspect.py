@@ -29,7 +29,7 @@ def inspect(
     data: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Show groups, their sizes and MACs, and what is frozen and why."""
+    """Show what may be cut, what it costs, what is frozen and why."""
     from mipack.front import survey
 
     with output.sink("inspect") as sink:
@@ -68,8 +68,8 @@ def _groups(found: Inspection, *, every: bool) -> Block:
 
     columns = (
         Column("group", "name"),
-        Column("kind", "name"),
-        Column("state", "name"),
+        Column("kind", "word"),
+        Column("state", "word"),
         Column("size"),
         Column("MACs"),
         Column("weights"),

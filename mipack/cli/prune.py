@@ -126,7 +126,7 @@ def prune(
     run: RunOptions,
     output: OutputOptions,
 ) -> None:
-    """Make a model smaller: decide, cut, prove, refit, verify, write."""
+    """Make a model smaller, prove it, and write it with its plan."""
     with output.sink("prune") as sink:
         out = target.path(model)
         _check_budget(budget)
@@ -207,7 +207,7 @@ def _sizes(result: PruneResult, *, predicted: bool) -> Block:
     from mipack.report.terminal import Column, Table, count, quotient, volume
 
     before, after = result.before, result.after
-    columns = (Column("", "name"), *map(Column, ("before", "predicted" if predicted else "after")))
+    columns = (Column("", "word"), *map(Column, ("before", "predicted" if predicted else "after")))
     rows = (
         ("MACs per sample", count(before.macs), count(after.macs)),
         ("parameters", count(before.params), count(after.params)),
@@ -244,7 +244,7 @@ def _groups(result: PruneResult) -> Block:
     from mipack.report.terminal import Column, Table, real
 
     titles = ("units", "kept", "loss (nats)")
-    columns = (Column("group", "name"), Column("kind", "name"), *map(Column, titles))
+    columns = (Column("group", "name"), Column("kind", "word"), *map(Column, titles))
     rows = tuple(
         (group.name, group.kind, f"{group.size:,}", f"{len(group.keep):,}", real(group.loss))
         for group in result.plan.groups
@@ -257,4 +257,4 @@ def _timings(result: PruneResult) -> Block:
 
     rows = tuple((stage, f"{seconds:.2f}") for stage, seconds in result.timings.items())
     title = f"seconds per stage; peak memory {volume(result.peak_memory)}"
-    return Table((Column("stage", "name"), Column("seconds")), rows, title)
+    return Table((Column("stage", "word"), Column("seconds")), rows, title)

@@ -38,7 +38,7 @@ def why(
     data: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Show what ties an axis of a tensor to others, or what freezes it."""
+    """Show what ties or freezes an axis of a tensor, step by step."""
     from mipack.front import reasons
 
     with output.sink("why") as sink:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mipack.layout import Kind, Term, factors, is_static, leaves, parts, size_of
+from mipack.layout import Kind, Term, factors, find, is_static, leaves, parts, size_of
 
 Contexts = dict[Term, tuple[Term, ...]]
 
@@ -27,13 +27,11 @@ class _Seen:
         self.outer: set[tuple[int, int]] = set()
 
     def tensor(self, axes: Sequence[Term]) -> None:
-        rows = [factors(term) for term in axes]
-        total = _mentioned(factor for row in rows for factor in row)
-        for k, row in enumerate(rows):
-            elsewhere = total - _mentioned(row)
-            whole = _atoms(factor for j, other in enumerate(rows) if j != k for factor in other)
-            others = {atom for atom in whole if elsewhere[atom] == 1}
-            self.product(row, _Way(others, set(), Counter()))
+        total = _mentioned(axes)
+        whole = (atom for term in axes for atom in _atoms(factors(term)))
+        others = {atom for atom in whole if total[atom] == 1}
+        for term in axes:
+            self.walk(find(term), _Way(others, set(), Counter()))
 
     def walk(self, term: Term, way: _Way) -> None:
         if term.kind is Kind.PROD:
@@ -69,8 +67,8 @@ class _Way:
         return own | (self.others - self.mentioned.keys())
 
 
-def _mentioned(row: Iterable[Term]) -> Counter[Term]:
-    return Counter(atom for factor in row for atom in dict.fromkeys(leaves(factor)))
+def _mentioned(terms: Iterable[Term]) -> Counter[Term]:
+    return Counter(leaf for term in terms for leaf in leaves(term))
 
 
 def _atoms(row: Iterable[Term]) -> list[Term]:

@@ -70,7 +70,7 @@ def bench(
     """
     if len(models) < 2:
         raise InputError("bench needs at least two models", hint="name the original and the other")
-    options = options or ReadOptions()
+    models, options = [Path(path) for path in models], options or ReadOptions()
     source = opened(models[0], data, options)
     declared = source.signature
     if source.dataset is not None:
@@ -126,9 +126,9 @@ def _label(label: str, feeds: Feeds, declared: Signature) -> str:
 
 
 def _names(models: Sequence[Path]) -> list[str]:
-    """File names where they differ, else paths; a model that is named twice is numbered."""
+    """File names where they tell the models apart, else paths; one named twice is numbered."""
     short = [path.name for path in models]
-    names = short if len(set(short)) == len(short) else [str(path) for path in models]
+    names = short if len(set(short)) == len(set(models)) else [str(path) for path in models]
     return [
         name if names.count(name) == 1 else f"{name} ({names[: at + 1].count(name)})"
         for at, name in enumerate(names)

@@ -42,7 +42,7 @@ def evaluate(
         for line in source.dataset.description:
             progress.note(line)
     return compare.evaluate(
-        [(str(model), model), (str(pruned), pruned)],
+        [(str(path), Path(path)) for path in (model, pruned)],
         _batches(source.dataset, batch_size, progress),
         metric=metric,
         output=output,

@@ -13,7 +13,7 @@ from mipack.front.inputs import prepared_model
 from mipack.graph.load import weight_bytes, weight_count
 from mipack.prepare import Data
 
-_PLACE = re.compile(r" \[(?P<op>\S+) (?P<node>.+)\]$", re.DOTALL)
+_PLACE = re.compile(r"^(?P<why>.*) \[(?P<op>\S+) (?P<node>.+)\]$", re.DOTALL)
 _INTERFACE = re.compile(r"^interface: (?P<value>.*) belongs to the signature$", re.DOTALL)
 
 
@@ -132,8 +132,8 @@ def split_reason(reason: str) -> tuple[str, str]:
     interface = _INTERFACE.match(reason)
     if interface:
         return "belongs to the signature", interface["value"]
-    place = _PLACE.search(reason)
-    return (reason[: place.start()], f"{place['op']} {place['node']}") if place else (reason, "")
+    place = _PLACE.match(reason)
+    return (place["why"], f"{place['op']} {place['node']}") if place else (reason, "")
 
 
 def _classes(rows: tuple[GroupRow, ...]) -> tuple[FrozenClass, ...]:

@@ -26,7 +26,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: `text` flows over lines, `name` is shortened from the left, `number` stays."""
+    """A column: `text` flows over lines, `name` is shortened from the left; `word` (to the left)
+    and `number` (to the right) stay as they are."""
 
     title: str
     kind: str = "number"
@@ -113,19 +114,21 @@ def _needed(columns: Sequence[Column], rows: Sequence[tuple[str, ...]], width: i
         min(natural, SHORTEST_NAME) if column.kind == "text" and width is not None else natural
         for column, natural in zip(columns, _widths(columns, rows), strict=True)
     ]
-    return sum(widths) + GAP * len(widths)
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
 def _shorten_names(
     columns: Sequence[Column], rows: list[tuple[str, ...]], width: int
 ) -> list[tuple[str, ...]]:
-    """Names cut to the share of the width that the other columns leave them."""
-    names = [at for at, column in enumerate(columns) if column.kind == "name"]
-    left = width - _needed(columns, rows, width)
-    if not names or left >= 0:
+    """Names cut so that the widest fit into what the other columns leave them."""
+    names = {at for at, column in enumerate(columns) if column.kind == "name"}
+    missing = _needed(columns, rows, width) - width
+    if not names or missing <= 0:
         return rows
-    widths = _widths(columns, rows)
-    room = max(SHORTEST_NAME, (sum(widths[at] for at in names) + left) // len(names))
+    widths = [natural for at, natural in enumerate(_widths(columns, rows)) if at in names]
+    room = max(widths)
+    while room > SHORTEST_NAME and sum(max(0, natural - room) for natural in widths) < missing:
+        room -= 1
     return [
         tuple(_tail(cell, room) if at in names else cell for at, cell in enumerate(row))
         for row in rows

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import helper, numpy_helper, parser
 from typer.testing import CliRunner, Result
 
 from mipack.cli.app import app
@@ -23,10 +23,22 @@ MODEL, CALIB = str(DIGITS / "model.onnx"), str(DIGITS / "calib.npz")
 DENSE = """
 <ir_version: 8, opset_import: ["" : 17]>
 agraph (float[batch, 8] x) => (float[batch, 3] y)
-<float[8, 16] w1, float[16] b1, float[16, 3] w2, float[3] b2> {
+{
     h = Gemm(x, w1, b1)
     r = Relu(h)
     y = Gemm(r, w2, b2)
+}
+"""
+
+ONE_LAYER = """
+<ir_version: 8, opset_import: ["" : 17]>
+agraph (float[batch, 8] x) => (float[batch, 3] y) { y = MatMul(x, w) }
+"""
+TABLE = """
+<ir_version: 8, opset_import: ["" : 17]>
+agraph (int64[batch, sequence] input_ids) => (float[batch, sequence, 2] y) {
+    e = Gather(table, input_ids)
+    y = MatMul(e, w)
 }
 """
 
@@ -44,17 +56,21 @@ def said(result: Result) -> list[str]:
     return lines
 
 
-def dense(path: Path, **arrays: np.ndarray) -> onnx.ModelProto:
-    """Two matrices with a Relu between them; `arrays` replaces weights."""
-    model = parser.parse_model(DENSE)
-    rng = np.random.default_rng(0)
-    shapes = {"w1": (8, 16), "b1": (16,), "w2": (16, 3), "b2": (3,)}
-    weights = {name: rng.normal(size=shape) for name, shape in shapes.items()} | arrays
-    del model.graph.initializer[:]
+def build(path: Path, text: str, **weights: np.ndarray) -> onnx.ModelProto:
+    """A model in ONNX text with these initializers, saved."""
+    model = parser.parse_model(text)
     for name, array in weights.items():
         model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
     onnx.save(model, path)
     return model
+
+
+def dense(path: Path, **arrays: np.ndarray) -> onnx.ModelProto:
+    """Two dense layers with a Relu between them; `arrays` replaces weights."""
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (8, 16), "b1": (16,), "w2": (16, 3), "b2": (3,)}
+    weights = {name: rng.normal(size=shape) for name, shape in shapes.items()} | arrays
+    return build(path, DENSE, **weights)
 
 
 def rows(path: Path, **arrays: np.ndarray) -> Path:
@@ -79,11 +95,6 @@ def missing_file(folder: Path) -> list[str | Path]:
 
 def truncated(folder: Path) -> list[str | Path]:
     (folder / "m.onnx").write_bytes(Path(MODEL).read_bytes()[:500_000])
-    return [folder / "m.onnx"]
-
-
-def empty_file(folder: Path) -> list[str | Path]:
-    (folder / "m.onnx").touch()
     return [folder / "m.onnx"]
 
 
@@ -148,16 +159,7 @@ def nan_weights(folder: Path) -> list[str | Path]:
 
 
 def nothing_prunable(folder: Path) -> list[str | Path]:
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [8, 3], np.ones(24))
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
-        [weight],
-    )
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), folder / "m.onnx")
+    build(folder / "m.onnx", ONE_LAYER, w=np.ones((8, 3)))
     return [folder / "m.onnx"]
 
 
@@ -192,22 +194,8 @@ def object_array(folder: Path) -> list[str | Path]:
     return [folder / "m.onnx", "--calib", folder / "calib.npz"]
 
 
-def text_model(folder: Path) -> Path:
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gather", ["table", "input_ids"], ["e"]),
-            helper.make_node("MatMul", ["e", "w"], ["y"]),
-        ],
-        "g",
-        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "sequence", 2])],
-        [
-            helper.make_tensor("table", TensorProto.FLOAT, [9, 4], np.ones(36)),
-            helper.make_tensor("w", TensorProto.FLOAT, [4, 2], np.ones(8)),
-        ],
-    )
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), folder / "m.onnx")
+def text_model(folder: Path, words: int = 9) -> Path:
+    build(folder / "m.onnx", TABLE, table=np.ones((words, 4)), w=np.ones((4, 2)))
     return folder / "m.onnx"
 
 
@@ -231,7 +219,6 @@ CASES: dict[str, tuple[Case, str]] = {
     "not an ONNX file": (not_onnx, "not an ONNX"),
     "no such file": (missing_file, "not a file"),
     "truncated file": (truncated, "truncated"),
-    "empty file": (empty_file, "ONNX"),
     "missing external data": (missing_external, "m.data"),
     "truncated external data": (truncated_external, "truncated"),
     "escaping external data": (escaping_external, "outside"),
@@ -277,7 +264,8 @@ BUDGETS = ("--keep", "--macs", "--params", "--from-plan")
 def test_a_mistake_is_one_line_and_touches_nothing(name: str, tmp_path: Path) -> None:
     case, words = CASES[name]
     work, target = tmp_path / "work", tmp_path / "target"
-    work.mkdir(), target.mkdir()
+    work.mkdir()
+    target.mkdir()
     out = target / "out.onnx"
     out.write_bytes(OLD)
     arguments = case(work)
@@ -394,12 +382,7 @@ def test_bench_refuses_shapes_that_mean_nothing(shape: str, words: str) -> None:
 
 def test_bench_says_which_inputs_to_supply_where_made_up_ones_are_refused(tmp_path: Path) -> None:
     """Indices 0 and 1 of a table with one row: made-up ids do not exist."""
-    path = text_model(tmp_path)
-    model = onnx.load(path)
-    model.graph.initializer[0].CopyFrom(
-        helper.make_tensor("table", TensorProto.FLOAT, [1, 4], np.ones(4))
-    )
-    onnx.save(model, path)
+    path = text_model(tmp_path, words=1)
     result = run("bench", path, path, "-q")
     error, hint = said(result)
     assert result.exit_code == 2 and "made up" in error

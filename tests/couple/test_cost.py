@@ -55,10 +55,10 @@ class Graph:
             layout.equal(name, atom)
         self.cost = Cost(self.products, self.weights)
 
-    def widths(self, draw: st.DrawFn) -> tuple[Widths, Widths]:
+    def widths(self, data: st.DataObject) -> tuple[Widths, Widths]:
         """Random widths of some atoms, by representative and by other names."""
-        chosen = draw(st.lists(st.sampled_from(range(4)), unique=True))
-        listed = [(k, draw(st.integers(0, self.atoms[k].size[0]))) for k in chosen]
+        chosen = data.draw(st.lists(st.sampled_from(range(4)), unique=True))
+        listed = [(k, data.draw(st.integers(0, self.atoms[k].size[0]))) for k in chosen]
         return {self.atoms[k]: n for k, n in listed}, {self.named[k]: n for k, n in listed}
 
 
@@ -67,7 +67,7 @@ graphs = st.composite(Graph)()
 
 @given(graphs, st.data())
 def test_cost_counts_what_stays(graph: Graph, data: st.DataObject) -> None:
-    widths, named = graph.widths(data.draw)
+    widths, named = graph.widths(data)
     for given_widths in (widths, named):
         assert graph.cost.macs(given_widths) == remaining(graph.products, widths)
         assert graph.cost.params(given_widths) == remaining(graph.weights, widths)
@@ -75,7 +75,7 @@ def test_cost_counts_what_stays(graph: Graph, data: st.DataObject) -> None:
 
 @given(graphs, st.data())
 def test_a_width_counts_what_stays(graph: Graph, data: st.DataObject) -> None:
-    widths, _ = graph.widths(data.draw)
+    widths, _ = graph.widths(data)
     for term in (term for axes in graph.products for term in axes):
         assert width_of(term, widths) == mask(term, widths).sum()
 
@@ -83,7 +83,7 @@ def test_a_width_counts_what_stays(graph: Graph, data: st.DataObject) -> None:
 @given(graphs, st.data())
 def test_share_of_an_atom(graph: Graph, data: st.DataObject) -> None:
     """Without the atom nothing of its share is left, and nothing else is touched."""
-    widths, named = graph.widths(data.draw)
+    widths, named = graph.widths(data)
     atom, name = data.draw(st.sampled_from([*zip(graph.atoms, graph.named, strict=True)]))
     for cost_of, products in (
         (graph.cost.macs_of, graph.products),

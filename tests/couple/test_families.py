@@ -119,6 +119,12 @@ def test_the_context_in_the_same_product_comes_first() -> None:
     assert contexts([[a.prod([a.h, a.h, a.d])], [a.h]], []) == {}
 
 
+def test_an_outer_context_reaches_through_sums_and_products() -> None:
+    a = Atoms()
+    axis = a.prod([a.h, a.sum([a.prod([a.d, a.e]), a.i])])
+    assert contexts([[axis], [a.h]], []) == {a.d: (a.h,), a.e: (a.h,), a.i: (a.h,)}
+
+
 def test_refined_atoms_are_read_through() -> None:
     a = Atoms()
     axis = a.atom(32)

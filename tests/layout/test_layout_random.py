@@ -98,7 +98,7 @@ class World:
 
     def reshaped(self) -> None:
         """term = a product of new atoms."""
-        term, rest = self.pick(), []
+        term, rest = self.pick(), list[Term]()
         size = size_of(term)
         while size != UNIT:
             inner = self.draw(st.sampled_from([s for s in [*SIZES, size] if divides(s, size)]))
@@ -110,7 +110,7 @@ class World:
     def concatenated(self) -> None:
         """term = a sum of terms that are there, filled up with a new atom."""
         term = self.pick()
-        size, rest = size_of(term), []
+        size, rest = size_of(term), list[Term]()
         while True:
             fits = [
                 t for t in self.axes if all(a < b for a, b in zip(size_of(t), size, strict=True))

@@ -1,0 +1,330 @@
+"""Slices, gathers and scatters: pieces of sums, and what freezes because it counts positions."""
+
+from __future__ import annotations
+
+import numpy as np
+from lawkit import IMAGES, TOKENS, Build, Cases
+
+selections = Cases()
+FAR = 2**31
+
+
+@selections(opsets=(9,), cut=[10, 14])
+def slices_by_attributes(b: Build) -> str:
+    h = b.lin("x", 16, 24)
+    p = b.Slice(h, starts=[0], ends=[10], axes=[1])
+    q = b.Slice(h, starts=[-14], ends=[FAR], axes=[-1])
+    return b.Add(b.lin(b.Sigmoid(p), 10, 5), b.lin(b.Cos(q), 14, 5))
+
+
+@selections(opsets=(10, 13, 18), cut=[10, 14])
+def slices_by_operands(b: Build) -> str:
+    h = b.lin("x", 16, 24)
+    p, q = b.Slice(h, [0], [-14], [1]), b.Slice(h, [10], [FAR], [-1], [1])
+    return b.Add(b.lin(b.Sigmoid(p), 10, 5), b.lin(b.Cos(q), 14, 5))
+
+
+@selections(cut=[6, 4, 14])
+def overlapping_slices(b: Build) -> str:
+    h = b.lin("x", 16, 24)
+    p, q = b.Slice(h, [0], [10], [1]), b.Slice(h, [6], [24], [1])
+    return b.Add(b.lin(b.Sigmoid(p), 10, 5), b.lin(b.Cos(q), 18, 5))
+
+
+@selections(cut=[24], x=("B", "S", 16))
+def a_slice_of_everything(b: Build) -> str:
+    """Bounds at or beyond the end, from the far left: nothing to write down."""
+    h = b.Slice(b.lin("x", 16, 24), [0, -24], [FAR, FAR], [1, 2])
+    return b.lin(b.Slice(h, [-99, 0], [99, 24], [1, 2]), 24, 5)
+
+
+@selections(cut=[24], x=("B", "S", 16))
+def the_first_position_of_a_sequence(b: Build) -> str:
+    h = b.Slice(b.Sigmoid(b.lin("x", 16, 24)), [0], [1], [1])
+    return b.lin(b.Squeeze(h, [1]), 24, 5)
+
+
+@selections(cut=[24], x=("B", "S", 16))
+def all_but_the_last_position(b: Build) -> str:
+    return b.lin(b.Slice(b.Sigmoid(b.lin("x", 16, 24)), [0], [-1], [1]), 24, 5)
+
+
+@selections(cut=[4, 20], x=(3, 16))
+def axes_left_out_are_the_first(b: Build) -> str:
+    h = b.lin("x", 16, 24)
+    p, q = b.Slice(h, [0, 0], [3, 4]), b.Slice(h, [0, 4], [3, 24])
+    return b.Add(b.lin(b.Sigmoid(p), 4, 5), b.lin(b.Cos(q), 20, 5))
+
+
+@selections(cut=[12])
+def halves_of_a_gate(b: Build) -> str:
+    t = b.lin("x", 16, 24)
+    return b.lin(b.Mul(b.Slice(t, [0], [12], [1]), b.Sigmoid(b.Slice(t, [12], [24], [1]))), 12, 5)
+
+
+@selections(cut=[12], stays={2: "stride"})
+def interleaved_parts_of_a_gate(b: Build) -> str:
+    t = b.lin("x", 16, 24)
+    even, odd = b.Slice(t, [0], [24], [1], [2]), b.Slice(t, [1], [FAR], [1], [2])
+    return b.lin(b.Mul(even, b.Sigmoid(odd)), 12, 5)
+
+
+@selections(stays={2: "stride"})
+def halves_and_interleaved_parts(b: Build) -> str:
+    t = b.lin("x", 16, 48)
+    halves = b.Mul(b.Slice(t, [0], [24], [1]), b.Sigmoid(b.Slice(t, [24], [48], [1])))
+    woven = b.Mul(
+        b.Slice(t, [0], [48], [1], [2]), b.Sigmoid(b.Slice(t, [1], [48], [1], [2]))
+    )  # fmt: skip
+    return b.Add(b.lin(halves, 24, 5), b.lin(woven, 24, 5))
+
+
+@selections(cut=[], stays={24: "strided slice"})
+def a_stride_that_does_not_divide(b: Build) -> str:
+    return b.lin(b.Slice(b.lin("x", 16, 24), [0], [24], [1], [7]), 4, 5)
+
+
+@selections(cut=[], stays={24: "slice with run-time bounds"})
+def reversed_units(b: Build) -> str:
+    return b.lin(b.Slice(b.lin("x", 16, 24), [-1], [-FAR], [1], [-1]), 24, 5)
+
+
+@selections(cut=[], stays={24: "run"})
+def reversed_by_data(b: Build) -> str:
+    """The step is not known: it may well be -1."""
+    zero = b.Cast(b.Mul(b.ReduceSum("x", keepdims=0), np.float32(0)), to=7)
+    step = b.Unsqueeze(b.Sub(zero, np.int64(1)), [0])
+    return b.lin(b.Slice(b.Sigmoid(b.lin("x", 16, 24)), [-1], [-FAR], [1], step), 24, 5)
+
+
+@selections(cut=[], stays={24: "sliced axes chosen at run time"}, x=(3, 16))
+def axes_by_data(b: Build) -> str:
+    zero = b.Cast(b.Mul(b.ReduceSum("x", keepdims=0), np.float32(0)), to=7)
+    axis = b.Unsqueeze(b.Add(zero, np.int64(1)), [0])
+    return b.lin(b.Slice(b.lin("x", 16, 24), [0], [20], axis), 20, 5)
+
+
+@selections(cut=[], stays={24: "run-time bounds", 20: "run-time bounds"})
+def bounds_by_data(b: Build) -> str:
+    zero = b.Cast(b.Mul(b.ReduceSum("x", keepdims=0), np.float32(0)), to=7)
+    start = b.Unsqueeze(b.Add(zero, np.int64(2)), [0])
+    end = b.Unsqueeze(b.Add(zero, np.int64(22)), [0])
+    return b.lin(b.Slice(b.lin("x", 16, 24), start, end, [1]), 20, 5)
+
+
+@selections(cut=[12])
+def bounds_from_the_shape(b: Build) -> str:
+    """x[.., :n/2] and x[.., n/2:] with n read from the tensor itself."""
+    t = b.lin("x", 16, 24)
+    half = b.Div(b.Shape(t, start=1), [2])
+    gate = b.Sigmoid(b.Slice(t, half, b.const([FAR]), [1]))
+    return b.lin(b.Mul(b.Slice(t, [0], half, [1]), gate), 12, 5)
+
+
+@selections(x=("B", "S", 16))
+def rotary_halves(b: Build) -> str:
+    """rotate_half: -x[D/2:] before x[:D/2], per head."""
+    angles = b.w(1, 1, 4, scale=1.0)
+    table = b.Concat(angles, angles, axis=2)
+
+    def turn(t: str) -> str:
+        low, high = b.Slice(t, [0], [4], [3]), b.Slice(t, [4], [FAR], [3])
+        turned = b.Concat(b.Neg(high), low, axis=3)
+        return str(b.Add(b.Mul(t, b.Cos(table)), b.Mul(turned, b.Sin(table))))
+
+    q, k, v = (b.heads(b.lin("x", 16, 32), 4, 8) for _ in range(3))
+    return b.lin(b.attend(turn(q), turn(k), v, 4, 8), 32, 5)
+
+
+@selections(x=("B", "S", 16))
+def rotary_pairs(b: Build) -> str:
+    """Interleaved: even and odd dims, stacked back."""
+    angle = b.w(1, 4, scale=1.0)
+
+    def turn(t: str) -> str:
+        even = b.Slice(t, [0], [FAR], [3], [2])
+        odd = b.Slice(t, [1], [FAR], [3], [2])
+        first = b.Sub(b.Mul(even, angle), b.Mul(odd, angle))
+        second = b.Add(b.Mul(even, angle), b.Mul(odd, angle))
+        stacked = b.Concat(b.Unsqueeze(first, [4]), b.Unsqueeze(second, [4]), axis=4)
+        return str(b.Reshape(stacked, [0, 0, 0, 8]))
+
+    q, k, v = (b.heads(b.lin("x", 16, 32), 4, 8) for _ in range(3))
+    return b.lin(b.attend(turn(q), turn(k), v, 4, 8), 32, 5)
+
+
+# ---------------------------------------------------------------- gathers
+
+
+@selections(opsets=(9, 13, 18), cut=[24], stays={30: "indexed"}, **TOKENS)
+def embedding(b: Build) -> str:
+    ids = b.Cast(b.Mul(b.Sigmoid(b.lin("x", 16, 1)), np.float32(29)), to=7)  # [B, S, 1]
+    return b.lin(b.Sigmoid(b.Gather(b.w(30, 24), ids)), 24, 5)
+
+
+@selections(cut=[24], **TOKENS)
+def embedding_of_positions(b: Build) -> str:
+    """Rows 0..S-1 of a table, counted from a shape."""
+    count = b.Gather(b.Shape("x"), np.int64(1))
+    rows = b.Gather(b.w(20, 24), b.Range(np.int64(0), count, np.int64(1)))
+    return b.lin(b.Sigmoid(b.Add(b.lin("x", 16, 24), rows)), 24, 5)
+
+
+@selections(cut=[], stays={24: "interface", 20: "indexed"}, x=("B", "S", 24), z=("B", 16))
+def one_table_for_positions_and_a_layer(b: Build) -> list[str]:
+    """A matrix whose rows are read by a computed number here is the weight of a layer there."""
+    table = b.w(20, 24)
+    count = b.Gather(b.Shape("x"), np.int64(1))
+    rows = b.Gather(table, b.Range(np.int64(0), count, np.int64(1)))
+    layer = b.Sigmoid(b.MatMul(b.lin("z", 16, 20), table))
+    return [b.Add("x", rows), b.lin(layer, 24, 5)]
+
+
+@selections(cut=[], stays={24: "indexed"})
+def a_permutation(b: Build) -> str:
+    t = b.Relu(b.lin("x", 16, 24))
+    return b.lin(b.Gather(t, b.rng.permutation(24), axis=1), 24, 5)
+
+
+@selections(opsets=(9, 18), x=("B", 3, 16), cut=[24])
+def the_first_of_an_axis(b: Build) -> str:
+    return b.lin(b.Gather(b.Sigmoid(b.lin("x", 16, 24)), np.int64(0), axis=1), 24, 5)
+
+
+@selections(cut=[21, 2])
+def one_unit_by_number(b: Build) -> str:
+    """Unit -3 is read alone: it stays, those before and after may go and its number follows."""
+    h = b.Relu(b.lin("x", 16, 24))
+    one = b.Gather(h, np.int64(-3), axis=1)  # [B]
+    also = b.Gather(h, [21], axis=1)  # [B, 1]
+    return b.lin(b.Add(b.Mul(h, b.Unsqueeze(one, [1])), also), 24, 5)
+
+
+@selections(cut=[], stays={24: "indexed"})
+def one_unit_by_a_matrix_of_one_number(b: Build) -> list[str]:
+    h = b.Relu(b.lin("x", 16, 24))
+    one = b.Gather(h, np.array([[-3]]), axis=1)  # [B, 1, 1]
+    return [b.lin(b.Reshape(one, [-1, 1]), 1, 5), b.lin(h, 24, 5)]
+
+
+@selections(x=("B", "S", 16), cut=[6, (6, 6)])
+def packed_then_unbound(b: Build) -> str:
+    """[B, S, 3, H, D] with H = D, transposed, then 0, 1, 2 picked."""
+    p = b.Reshape(b.lin("x", 16, 108), [0, -1, 3, 6, 6])
+    p = b.Transpose(p, perm=[2, 0, 3, 1, 4])
+    q, k, v = (b.Gather(p, np.int64(i), axis=0) for i in range(3))
+    return b.lin(b.attend(q, k, v, 6, 6), 36, 5)
+
+
+@selections(x=("B", "S", 16))
+def packed_innermost_then_unbound(b: Build) -> str:
+    """[B, S, H, D, 3]."""
+    p = b.Reshape(b.lin("x", 16, 96), [0, -1, 4, 8, 3])
+    p = b.Transpose(p, perm=[4, 0, 2, 1, 3])
+    q, k, v = (b.Gather(p, np.int64(i), axis=0) for i in range(3))
+    return b.lin(b.attend(q, k, v, 4, 8), 32, 5)
+
+
+@selections(opsets=(11, 18), cut=[24], x=("B", 3, 16))
+def elements_of_a_middle_axis(b: Build) -> str:
+    """Indexed along the middle axis: the units of the last pass."""
+    h = b.Sigmoid(b.lin("x", 16, 24))
+    places = b.Cast(b.Mul(b.Sigmoid(b.lin("x", 16, 24)), np.float32(2.9)), to=7)
+    return b.lin(b.Mul(b.GatherElements(h, places, axis=1), h), 24, 5)
+
+
+@selections(cut=[], stays={24: "indexed"})
+def elements_of_the_units(b: Build) -> str:
+    h = b.lin("x", 16, 24)
+    places = b.Cast(b.Mul(b.Sigmoid(b.lin("x", 16, 24)), np.float32(23)), to=7)
+    return b.lin(b.GatherElements(h, places, axis=1), 24, 5)
+
+
+@selections(cut=[24], x=("B", 3, 16))
+def elements_scattered_beside_a_layer(b: Build) -> str:
+    """A write that is dropped is not a zero that is written: what is scattered stays."""
+    places = b.Cast(b.Mul(b.Sigmoid(b.lin("x", 16, 7)), np.float32(2.9)), to=7)  # [B, 3, 7]
+    h = b.ScatterElements(b.lin("x", 16, 7), places, b.Sigmoid(b.lin("x", 16, 7)), axis=1)
+    return b.lin(b.Sigmoid(b.lin(h, 7, 24)), 24, 5)
+
+
+@selections(opsets=(11, 18), cut=[24], x=("B", 3, 16))
+def rows_by_number(b: Build) -> str:
+    """GatherND over the first two axes: the units of the last pass."""
+    h = b.Sigmoid(b.lin("x", 16, 24))
+    return b.lin(b.GatherND(h, b.const([[0, 1], [1, 2], [0, 0]])), 24, 5)
+
+
+@selections(cut=[24], x=("B", 3, 16))
+def rows_by_number_per_sample(b: Build) -> str:
+    h = b.Sigmoid(b.lin("x", 16, 24))
+    places = b.Cast(b.Mul(b.Sigmoid(b.lin("x", 16, 1)), np.float32(2.9)), to=7)  # [B, 3, 1]
+    return b.lin(b.GatherND(h, places, batch_dims=1), 24, 5)
+
+
+@selections(cut=[24], x=("B", 3, 16))
+def rows_scattered(b: Build) -> str:
+    h = b.Sigmoid(b.lin("x", 16, 24))
+    rows = b.Gather(h, np.int64(0), axis=0)  # [3, 24]
+    return b.lin(b.ScatterND(h, b.const([[0, 0], [1, 2], [1, 1]]), rows), 24, 5)
+
+
+# ---------------------------------------------------------------- along an axis
+
+
+@selections(cut=[24], x=("B", 7, 16))
+def cumulative_sum_over_time(b: Build) -> str:
+    return b.lin(b.CumSum(b.Sigmoid(b.lin("x", 16, 24)), np.int64(1), reverse=1), 24, 5)
+
+
+@selections(cut=[], stays={24: "order matters"})
+def cumulative_sum_over_units(b: Build) -> str:
+    return b.lin(b.CumSum(b.Sigmoid(b.lin("x", 16, 24)), np.int64(-1), exclusive=1), 24, 5)
+
+
+@selections(cut=[24], x=("B", 7, 16))
+def best_of_time(b: Build) -> str:
+    values, places = b.TopK(b.Sigmoid(b.lin("x", 16, 24)), [3], n=2, axis=1)
+    return b.lin(b.Add(values, b.Cast(places, to=1)), 24, 5)
+
+
+@selections(opsets=(10, 11, 18), cut=[], stays={24: "order matters"})
+def best_of_units(b: Build) -> str:
+    values, _ = b.TopK(b.Sigmoid(b.lin("x", 16, 24)), [3], n=2)
+    return b.lin(values, 3, 5)
+
+
+@selections(opsets=(9,), cut=[], stays={24: "order matters"})
+def best_of_units_by_attribute(b: Build) -> str:
+    values, _ = b.TopK(b.Sigmoid(b.lin("x", 16, 24)), n=2, k=3)
+    return b.lin(values, 3, 5)
+
+
+@selections(cut=[24], x=(7, 3, 16))
+def reversed_sequences(b: Build) -> str:
+    h = b.Sigmoid(b.lin("x", 16, 24))
+    return b.lin(b.ReverseSequence(h, b.const([7, 2, 5]), batch_axis=1, time_axis=0), 24, 5)
+
+
+@selections(cut=[], stays={24: "order matters"}, x=("B", 3, 16))
+def reversed_units_by_length(b: Build) -> str:
+    h = b.Transpose(b.lin("x", 16, 24), perm=[2, 1, 0])  # [24, 3, B]
+    h = b.ReverseSequence(h, b.const([7, 24, 5]), batch_axis=1, time_axis=0)
+    return b.lin(b.Transpose(h, perm=[2, 1, 0]), 24, 5)
+
+
+@selections(cut=[4], stays={6: "triangle"}, x=("B", 16))
+def triangle(b: Build) -> str:
+    """The last two axes of [B, 4, 6, 6] make a triangle, the heads before them may go."""
+    h = b.Trilu(b.Reshape(b.lin("x", 16, 144), [0, 4, 6, 6]), np.int64(1), upper=0)
+    return b.lin(b.Sigmoid(b.Reshape(h, [0, 144])), 144, 5)
+
+
+@selections(**IMAGES)
+def focus(b: Build) -> str:
+    """Space to depth by strided slices of an image."""
+    h = b.conv("x", 3, 4)
+    parts = [
+        b.Slice(h, [i, j], [FAR, FAR], [2, 3], [2, 2]) for i in (0, 1) for j in (0, 1)
+    ]
+    return b.conv(b.Sigmoid(b.Concat(*parts, axis=1)), 16, 5, 1)

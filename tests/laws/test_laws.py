@@ -1,0 +1,77 @@
+"""The law, for every case of every family; and that no registered op is without a case."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from cases_concat import sums
+from cases_conv import convolutions
+from cases_elementwise import elementwise
+from cases_hostile import hostile
+from cases_matmul import contractions
+from cases_norm import norms
+from cases_reduce import reductions
+from cases_reshape import reshapes
+from cases_select import selections
+from lawkit import Case, Studied, check_groups
+
+from mipack.layout import leaves
+from mipack.ops.registry import key, registered
+
+FAMILIES = {
+    "elementwise": elementwise,
+    "contractions": contractions,
+    "convolutions": convolutions,
+    "norms": norms,
+    "reductions": reductions,
+    "reshapes": reshapes,
+    "sums": sums,
+    "selections": selections,
+    "hostile": hostile,
+}
+CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
+SEEDS = (0, 1)
+
+
+@cache
+def studied(name: str) -> Studied:
+    return CASES[name].study()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_groups(name: str) -> None:
+    check_groups(CASES[name], studied(name))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_law(name: str) -> None:
+    for seed in SEEDS:
+        studied(name).law(seed)
+
+
+def test_cases_have_names_of_their_own() -> None:
+    assert len(CASES) == sum(len(cases.listed) for cases in FAMILIES.values())
+
+
+def ops_cut(case: Studied) -> set[str]:
+    """Ops of nodes that a cut axis runs into or out of."""
+    cut = {group.atom for group in case.cuttable}
+    axes = case.coupling.axes
+    return {
+        key(node)
+        for node in case.coupling.model.graph
+        for value in (*node.inputs, *node.outputs)
+        if value is not None
+        for term in axes.get(value.name or "", ())
+        if cut.intersection(leaves(term))
+    }
+
+
+def test_every_registered_op_has_a_case() -> None:
+    met = set().union(*(ops_cut(studied(name)) for name in CASES))
+    missing = set(registered()) - met - NOTHING_TO_CUT
+    assert not missing, f"no case cuts an axis of {sorted(missing)}"
+
+
+NOTHING_TO_CUT = frozenset[str]()
