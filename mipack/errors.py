@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 class MipackError(Exception):
-    """One clear line: what, where; `hint` says what to do; `node` and `op` name a place in a graph."""
+    """One clear line: what, where; `hint` says what to do, `node` and `op` name the place."""
 
     exit_code = 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +59,14 @@ def checked(settings: Mapping[str, Any]) -> PruneOptions:
     for name, value in given.items():
         if not 0 < value <= 1:
             raise InputError(f"--{name} {value}: not a share", hint="give a number in (0, 1]")
-    tables = {
+    tables: dict[str, Iterable[str]] = {
         "criterion": CRITERIA,
-        "signal": {"auto": 0, **SIGNALS},
+        "signal": ("auto", *SIGNALS),
         "allocate": ("information", "uniform"),
         "provider": ("auto", "cpu", "cuda"),
     }
     for name, known in tables.items():
-        if getattr(options, name) not in known:
+        if getattr(options, name) not in set(known):
             raise InputError(
                 f"--{name} {getattr(options, name)}: not known", hint="one of " + ", ".join(known)
             )

@@ -25,7 +25,7 @@ from mipack.verify.oracle import prove
 
 def prune(
     model: Source | str,
-    calib: Data | str | None = None,
+    calib: Data | None = None,
     *,
     read: ReadOptions | None = None,
     progress: Progress | None = None,

@@ -23,7 +23,7 @@ from mipack.graph.probe import require_finite
 from mipack.records import Signature
 
 Source = Path | onnx.ModelProto | ir.Model
-Data = Dataset | Path | Iterable[Mapping[str, np.ndarray[Any, Any]]]
+Data = Dataset | Path | str | Iterable[Mapping[str, np.ndarray[Any, Any]]]
 PROBE_SAMPLES = 3
 PROBE_BATCHES = 8
 

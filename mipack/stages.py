@@ -16,6 +16,7 @@ from mipack.calibrate.sites import Array, Site, sites_of
 from mipack.calibrate.taps import Answers, answers, calibrate
 from mipack.couple.solve import Group
 from mipack.data.dataset import Batch, Dataset
+from mipack.data.synthetic import dim_sizes
 from mipack.errors import InputError
 from mipack.evaluate.compare import evaluate
 from mipack.graph.load import runnable, weight_bytes, weight_count
@@ -61,7 +62,10 @@ class Material:
             self.groups = chosen_groups(prepared.coupling, options.only, options.exclude)
         self.sites: tuple[Site, ...] = sites_of(prepared.coupling, prepared.coupling.free)
         data = prepared.dataset
-        self.fit, self.test = data.split(HELD_OUT, options.seed) if data else (None, None)
+        self.fit: Dataset | None = None
+        self.test: Dataset | None = None
+        if data is not None:
+            self.fit, self.test = data.split(HELD_OUT, options.seed)
         names = [spec.name for spec in prepared.signature.inputs]
         self.rows = RowMap(prepared.coupling, names, data.mask if data else None)
         self.provider = working_provider(options.provider)
@@ -101,7 +105,7 @@ class Material:
         budget = self.options.request().budget(self.groups, cost)
         share = budget.target / max(budget.total(cost, {}), 1)
         self.say.note(
-            f"{len(self.groups)} groups may be cut; the budget leaves {share:.1%} of the {budget.of}"
+            f"{len(self.groups)} groups to cut; the budget leaves {share:.1%} of the {budget.of}"
         )
 
     def sizes(self, keep: Keep) -> tuple[Size, Size]:
@@ -225,10 +229,18 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
             "seed": options.seed,
             "data": evidence.calibration.data_key,
         },
-        sizes=dict(prepared.sizes),
+        sizes=_typical_sizes(material),
         macs=(coupling.cost.macs({}) // per, coupling.cost.macs(widths) // per),
     )
     return plan, decider
+
+
+def _typical_sizes(material: Material) -> dict[str, int]:
+    """Sizes of the dynamic dimensions in a batch from the middle of the data."""
+    if material.fit is None:
+        return dict(material.prepared.sizes)
+    batches = [b.feeds for b in material.fit.batches(material.options.batch_size)]
+    return dim_sizes(material.prepared.signature, batches[len(batches) // 2])
 
 
 def _without_data(material: Material) -> Evidence:

@@ -162,8 +162,9 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
                 raise PlanMismatch(f"{path} is no moments file of this version", hint="delete it")
             other_data = data_key is not None and str(data["data_key"]) != data_key
             if str(data["model_key"]) != model_key or other_data:
+                what = "other data" if other_data else "another model"
                 raise PlanMismatch(
-                    f"{path} holds the moments of {'other data' if other_data else 'another model'}",
+                    f"{path} holds the moments of {what}",
                     hint="delete it or name another --moments FILE",
                 )
             fields = ("first", "second", "scores", "cross")

@@ -147,7 +147,10 @@ def run_tensors(
     wanted = list(dict.fromkeys(names))
     inner = [name for name in wanted if name not in feeds]
     if session.on_gpu:
-        found = {n: torch.from_dlpack(v) for n, v in session.run_on_gpu(feeds, inner).items()}
+        found = {
+            n: torch.utils.dlpack.from_dlpack(v)
+            for n, v in session.run_on_gpu(feeds, inner).items()
+        }
     else:
         found = {n: torch.from_numpy(v) for n, v in session.run(feeds, inner).items()}
     return found | {n: torch.from_numpy(np.asarray(feeds[n])) for n in wanted if n in feeds}

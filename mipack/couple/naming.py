@@ -20,42 +20,41 @@ def group_names(
     A producer is the first node that makes the atom out of a weight; an axis that is more than
     one atom is spelled with the atom's place in it: `/attention/query:out[0]`.
     """
-    found: dict[Term, tuple[int, str]] = {}
-    left, taken = set(atoms), set()
+    names, left = _Names(), set(atoms)
     for position, node in enumerate(model.graph):
-        if not left:
-            break
-        if not any(v is not None and v.name in constants for v in node.inputs):
-            continue
-        for value in node.outputs:
-            for axis in axes.get(value.name or "", ()):
-                row = list(dict.fromkeys(leaves(axis)))
-                for place, atom in enumerate(row):
-                    if atom in left:
-                        name = _name(node) + ":out" + (f"[{place}]" if len(row) > 1 else "")
-                        found[atom] = (position, _fresh(name, taken))
-                        left.discard(atom)
+        weighted = any(v is not None and v.is_initializer() for v in node.inputs)
+        made = [axis for v in node.outputs for axis in axes.get(v.name or "", ())]
+        for axis in made if weighted else ():
+            row = list(dict.fromkeys(leaves(axis)))
+            for atom in left.intersection(row):
+                suffix = f"[{row.index(atom)}]" if len(row) > 1 else ""
+                names.give(atom, position, f"{_name(node)}:out{suffix}")
+            left.difference_update(row)
+    end = model.graph.num_nodes()
     for name in constants if left else ():  # never made: an input's axis, a table, a kernel
-        for axis, term in enumerate(axes.get(name, ())):
-            for atom in left.intersection(leaves(term)):
-                found[atom] = (model.graph.num_nodes(), _fresh(f"{name}:{axis}", taken))
+        for k, axis in enumerate(axes.get(name, ())):
+            for atom in sorted(left.intersection(leaves(axis)), key=lambda a: a.id):
+                names.give(atom, end, f"{name}:{k}")
                 left.discard(atom)
-    return found
+    return names.found
+
+
+class _Names:
+    """Hands out each name once."""
+
+    def __init__(self) -> None:
+        self.found: dict[Term, tuple[int, str]] = {}
+        self._given: dict[str, int] = {}
+
+    def give(self, atom: Term, position: int, name: str) -> None:
+        count = self._given[name] = self._given.get(name, 0) + 1
+        self.found[atom] = (position, name if count == 1 else f"{name}#{count}")
 
 
 def _name(node: ir.Node) -> str:
     name = node.name or node.op_type
     head, _, last = name.rpartition("/")
     return head if head and last == node.op_type else name
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    count, fresh = 1, name
-    while fresh in taken:
-        count += 1
-        fresh = f"{name}#{count}"
-    taken.add(fresh)
-    return fresh
 
 
 def group_kind(model: ir.Model, axes: Axes, linears: Sequence[Linear], atom: Term) -> str:

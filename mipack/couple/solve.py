@@ -33,6 +33,9 @@ from mipack.layout import (
 )
 from mipack.ops.registry import key, rule_for
 
+SIZES = 16
+"""A vector of at most this many numbers from shapes is a list of sizes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -118,9 +121,11 @@ class _Solver:
 
     def node(self, node: ir.Node) -> None:
         outputs = [v.name for v in node.outputs if v.name]
-        if outputs and all(o in self.probe.shape_arithmetic for o in outputs):
-            if node.op_type != "Shape":
-                self._freeze_values(outputs, f"shape arithmetic [{node.op_type} {node.name}]")
+        if outputs and all(map(self._is_sizes, outputs)):
+            if node.op_type != "Shape":  # whose operand may be cut: surgery converts its sizes
+                operands = [v.name for v in node.inputs if v is not None]
+                why = f"shape arithmetic [{node.op_type} {node.name}]"
+                self._freeze_values([*operands, *outputs], why)
             return
         view = NodeView(
             node, self.layout, self.axes, self.probe, self.constants, self.said, self.opset
@@ -140,6 +145,12 @@ class _Solver:
             return
         for index in view.unaccounted():
             self._freeze_node(node, view, f"operand {index} is not understood")
+
+    def _is_sizes(self, name: str) -> bool:
+        """A few numbers computed from shapes (not a table read at positions from shapes)."""
+        shape = self.probe.shapes.get(name)
+        short = shape is not None and (not shape or (len(shape) == 1 and max(shape[0]) <= SIZES))
+        return name in self.probe.shape_arithmetic and short
 
     def _unreadable(self, node: ir.Node, view: NodeView) -> str:
         if any(a.type.name.startswith("GRAPH") for a in node.attributes.values()):
@@ -185,7 +196,7 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
     solver = _Solver(model, probe)
     solver.run()
     touches: dict[Term, list[tuple[str, int]]] = {}
-    for name, array in solver.constants.items():
+    for name in solver.constants:
         for axis, term in enumerate(solver.terms.get(name, ())):
             for leaf in dict.fromkeys(leaves(term)):
                 touches.setdefault(leaf, []).append((name, axis))

@@ -30,6 +30,20 @@ def add_weight(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     return value
 
 
+def value_of(graph: ir.Graph, name: str) -> Array:
+    """The array of an initializer."""
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None, f"initializer {name} has no value"
+    return tensor.numpy()
+
+
+def shape_of(graph: ir.Graph, name: str) -> tuple[int, ...]:
+    """The sizes of an initializer."""
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None, f"initializer {name} has no value"
+    return tuple(tensor.shape.numpy())
+
+
 def find_bias(graph: ir.Graph, linear: Linear, node: ir.Node) -> str | None:
     """The initializer that is this node's bias: its own operand or the vector of the next Add."""
     if linear.bias is not None:
@@ -43,10 +57,9 @@ def find_bias(graph: ir.Graph, linear: Linear, node: ir.Node) -> str | None:
     other = add.inputs[1 - uses[0][1]]
     if other is None or other.name not in graph.initializers or other.const_value is None:
         return None
-    weight = graph.initializers[linear.w].const_value
-    outputs = int(weight.shape[linear.w_out]) if weight is not None else -1
+    outputs = shape_of(graph, linear.w)[linear.w_out]
     last = linear.window is None and linear.w_out > linear.w_in  # where a vector is added
-    vector = tuple(other.const_value.shape)
+    vector = shape_of(graph, other.name or "")
     fits = (last and vector == (outputs,)) or (not last and vector == (outputs, 1))
     return other.name if fits else None
 
@@ -56,9 +69,8 @@ def ensure_bias(graph: ir.Graph, linear: Linear, node: ir.Node, taken: set[str |
     found = find_bias(graph, linear, node)
     if found is not None:
         return found
-    weight = graph.initializers[linear.w].const_value
-    assert weight is not None
-    outputs, dtype = int(weight.shape[linear.w_out]), weight.dtype.numpy()
+    outputs = shape_of(graph, linear.w)[linear.w_out]
+    dtype = value_of(graph, linear.w).dtype
     name = fresh_name(f"{node.name}.bias", taken)
     if linear.bias_slot is not None:
         if len(node.inputs) <= linear.bias_slot:
@@ -67,17 +79,18 @@ def ensure_bias(graph: ir.Graph, linear: Linear, node: ir.Node, taken: set[str |
         node.replace_input_with(linear.bias_slot, value)
         return name
     y = node.outputs[0]
-    rank_after = (
-        0 if linear.w_out > linear.w_in else 1
-    )  # W x: the outputs are the last axis but one
-    value = add_weight(graph, name, np.zeros((outputs, *[1] * rank_after), dtype))
-    users = list(y.uses())
+    ones = 0 if linear.w_out > linear.w_in else 1  # W x: the outputs are the last axis but one
+    value = add_weight(graph, name, np.zeros((outputs, *[1] * ones), dtype))
+    users, public = list(y.uses()), y.is_graph_output()
     add = ir.node("Add", [y, value], name=fresh_name(f"{node.name}.add_bias", taken))
-    add.outputs[0].name = add.name
-    add.outputs[0].type = y.type
+    result = add.outputs[0]
+    result.name, result.type = add.name, y.type
     graph.insert_after(node, add)
     for user, index in users:
-        user.replace_input_with(index, add.outputs[0])
+        user.replace_input_with(index, result)
+    if public:  # the sum takes the output's place and name
+        result.shape, result.name, y.name = y.shape, y.name, fresh_name(f"{y.name}.raw", taken)
+        graph.outputs[graph.outputs.index(y)] = result
     return name
 
 

@@ -14,8 +14,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from mipack.errors import InputError
-from mipack.graph.load import EXTERNAL_KEY, INPUTS_KEY, runnable, to_proto
-from mipack.runtime.session import Session
+from mipack.graph.load import EXTERNAL_KEY, INPUTS_KEY, runnable
+from mipack.runtime.session import Arrays, Session
 
 FOLD_LIMIT = 64 << 20
 """Constants larger than this many bytes are not computed in advance."""
@@ -94,7 +94,7 @@ def _fold(model: ir.Model) -> None:
     results = [v for node in chosen for v in node.outputs if v.name]
     if not results:
         return
-    values = _compute(graph, results)
+    values = _compute(graph, results, model.ir_version)
     for value in results:
         array = values[value.name or ""]
         if not value.uses() and not value.is_graph_output():
@@ -124,16 +124,10 @@ def _attrs(node: ir.Node) -> list[ir.Attr]:
     return list(node.attributes.values())
 
 
-def _compute(graph: ir.Graph, results: list[ir.Value]) -> dict[str, np.ndarray]:
-    part = ir.convenience.extract(graph, [], results)
-    part = ir.Model(part, ir_version=graph_ir_version(graph))
+def _compute(graph: ir.Graph, results: list[ir.Value], ir_version: int) -> Arrays:
+    part = ir.Model(ir.convenience.extract(graph, [], results), ir_version=ir_version)
     with runnable(part) as source:
         return Session(source, optimize=False).run({})
-
-
-def graph_ir_version(graph: ir.Graph) -> int:
-    """The IR version that a part of this graph is run under."""
-    return 10
 
 
 def _name(graph: ir.Graph) -> None:
@@ -159,7 +153,7 @@ def _private_vectors(graph: ir.Graph) -> None:
         for node, index in list(value.uses())[1:]:
             name = fresh_name(f"{value.name}.copy", names)
             copy = ir.Value(name=name, const_value=tensor)
-            copy.dtype, copy.shape = tensor.dtype, ir.Shape(tuple(tensor.shape))
+            copy.dtype, copy.shape = tensor.dtype, ir.Shape(tensor.shape.numpy())
             graph.register_initializer(copy)
             node.replace_input_with(index, copy)
 
@@ -172,6 +166,3 @@ def fresh_name(base: str, taken: set[str | None]) -> str:
         name = f"{base}.{count}"
     taken.add(name)
     return name
-
-
-__all__ = ["canonical", "fresh_name", "to_proto"]

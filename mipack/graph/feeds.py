@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mipack.data.synthetic import dim_sizes, resize_feeds, synthetic_feeds
-from mipack.errors import InputError
+from mipack.errors import InputError, UnsupportedError
 from mipack.graph.probe import Probe, probe
 from mipack.records import Signature
 
@@ -43,6 +43,8 @@ def probed(
     for pair in _pairs(signature, [dict(batch) for batch in real], dict(sizes or {})):
         try:
             return probe(model, pair), pair[0]
+        except UnsupportedError:  # no other feeds would help
+            raise
         except InputError as error:
             first = first or error
     assert first is not None

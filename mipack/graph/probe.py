@@ -25,6 +25,7 @@ SMALL = 65_536
 """Values of at most this many elements are remembered."""
 OPAQUE = {"ConstantOfShape", "Expand"}
 """Ops whose result is data even where the shape that they read is known."""
+FLOATING = ("float", "bfloat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Probe:
     vectors: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
     """Small integer vectors and scalars in both runs, whatever they come from."""
     shape_arithmetic: frozenset[str]
+    """Integers and truth values that come from shapes (and constants): sizes, bounds, indices."""
 
 
 def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
@@ -61,18 +63,19 @@ def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
     for name, initializer in model.graph.initializers.items():
         tensor = initializer.const_value
         if tensor is not None:
-            shapes[name] = tuple((int(d), int(d)) for d in tensor.shape)
+            shapes[name] = tuple((d, d) for d in tensor.shape.numpy())
             dtypes[name] = tensor.dtype.numpy().name
-    derived = _derived(model)
+    derived, of_shapes = _derived(model)
     known = {
         name: first[name] for name in derived if name in first and _same(first[name], second[name])
     }
+    counted = frozenset(n for n in of_shapes if not dtypes.get(n, "").startswith(FLOATING))
     vectors = {
         name: (first[name], second[name])
         for name, shape in shapes.items()
         if name in first and dtypes.get(name) == "int64" and shape is not None and len(shape) <= 1
     }
-    return Probe(shapes, dtypes, known, vectors, derived)
+    return Probe(shapes, dtypes, known, vectors, counted)
 
 
 class exposed:
@@ -102,19 +105,24 @@ def _expose(proto: onnx.ModelProto) -> None:
     proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in made if n not in have)
 
 
-def _derived(model: ir.Model) -> frozenset[str]:
-    """Values that come from shapes and constants alone."""
+def _derived(model: ir.Model) -> tuple[set[str], set[str]]:
+    """Values that come from shapes and constants alone; those of them that some shape has a part
+    in."""
     found: set[str] = set()
+    of_shapes: set[str] = set()
     constant = set(model.graph.initializers)
     for node in model.graph:
         inputs = [v.name for v in node.inputs if v is not None]
+        counts = node.op_type in ("Shape", "Size")
         pure = bool(inputs) and all(n in found or n in constant for n in inputs)
         control = any(a.type.name.startswith("GRAPH") for a in node.attributes.values())
-        if node.op_type in ("Shape", "Size") or (
+        if counts or (
             pure and not control and node.op_type not in OPAQUE and "Random" not in node.op_type
         ):
-            found.update(v.name for v in node.outputs if v.name)
-    return frozenset(found)
+            made = [v.name for v in node.outputs if v.name]
+            found.update(made)
+            of_shapes.update(made if counts or not of_shapes.isdisjoint(inputs) else ())
+    return found, of_shapes
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -9,7 +9,7 @@ look at is noticed: `unaccounted` lists it, and the solver freezes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ class NodeView:
         self.op, self.label = node.op_type, f"{node.op_type} {node.name}"
         self._axes, self._probe, self._constants = axes, probe, constants
         self._seen: set[int] = set()
-        self.inputs = [v.name if v is not None else "" for v in node.inputs]
+        self.inputs = [(v.name or "") if v is not None else "" for v in node.inputs]
         self.outputs = [v.name or "" for v in node.outputs]
 
     # -- operands
@@ -213,6 +213,11 @@ class NodeView:
         """Axes that one operation walks in step: what may be a context of what (families)."""
         self.said.together.append(tuple(terms))
 
+    def mixed(self, terms: Sequence[Term], axes: Iterable[int]) -> None:
+        """Numbers meet along these axes: what is beside them is kept alike all along."""
+        over = set(axes)
+        self.together(*(term for k, term in enumerate(terms) if k not in over))
+
     def linear(
         self,
         x: int,
@@ -259,3 +264,8 @@ class NodeView:
     def sum(self, *parts: Term) -> Term:
         """Concatenation."""
         return self.layout.sum(parts)
+
+
+def without(axes: Sequence[Term], left_out: Collection[int]) -> list[Term]:
+    """All axes but some."""
+    return [term for k, term in enumerate(axes) if k not in left_out]

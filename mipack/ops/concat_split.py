@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mipack.graph.view import NodeView
+from mipack.graph.view import NodeView, without
 from mipack.layout import EMPTY, is_static, size_of
 from mipack.ops.registry import rule
 
@@ -50,7 +50,7 @@ def pad(n: NodeView) -> None:
         n.same(data, y)
         return
     padded = set(axes)
-    n.same(*([t for k, t in enumerate(s) if k not in padded] for s in (data, y)))
+    n.same(without(data, padded), without(y, padded))
     for j, axis in enumerate(axes):
         low, high = int(amounts[j]), int(amounts[j + len(axes)])
         if (low, high) == (0, 0):
@@ -61,6 +61,7 @@ def pad(n: NodeView) -> None:
             or not is_static(data[axis])
         ):
             n.freeze([data[axis], y[axis]], "padded axis")
+            n.mixed(data, [axis])
         else:
             before, after = n.atom(low), n.atom(high)
             n.eq(n.sum(before, data[axis], after), y[axis])

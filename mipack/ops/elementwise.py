@@ -6,7 +6,6 @@ from __future__ import annotations
 from mipack.graph.view import NodeView
 from mipack.ops.registry import rule
 
-UNARY = [
     "Abs",
     "Acos",
     "Acosh",
@@ -52,7 +51,6 @@ UNARY = [
     "ThresholdedRelu",
     "BitwiseNot",
 ]
-BROADCASTING = [
     "Add",
     "And",
     "BitShift",
@@ -78,6 +76,22 @@ BROADCASTING = [
     "Where",
     "Xor",
 ]
+
+
+# fmt: off
+UNARY = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Cos",
+    "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round",
+    "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish",
+    "Tan", "Tanh", "ThresholdedRelu", "BitwiseNot",
+)
+BROADCASTING = (
+    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater",
+    "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu",
+    "Pow", "Sub", "Sum", "Where", "Xor",
+)
+# fmt: on
 
 
 @rule(*UNARY, *BROADCASTING)

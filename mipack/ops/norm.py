@@ -17,8 +17,10 @@ def batch_norm(n: NodeView) -> None:
 def instance_norm(n: NodeView) -> None:
     """Averages over the spatial axes of each channel."""
     channel_vectors(n)
-    for term in n.x(0)[2:]:
+    data = n.x(0)
+    for term in data[2:]:
         n.normalise(term)
+    n.mixed(data, range(2, len(data)))
 
 
 def channel_vectors(n: NodeView) -> None:
@@ -37,8 +39,10 @@ def layer_norm(n: NodeView) -> None:
     """Averages over the axes from `axis` on."""
     data = n.x(0)
     n.same(data, n.y())
-    for term in data[n.axis(len(data), default=-1) :]:
+    start = n.axis(len(data), default=-1)
+    for term in data[start:]:
         n.normalise(term)
+    n.mixed(data, range(start, len(data)))
     for i in range(1, len(n.inputs)):
         n.align(i)
     for j in range(1, len(n.outputs)):  # mean and inverse deviation keep the outer axes
@@ -54,8 +58,10 @@ def softmax(n: NodeView) -> None:
     old = n.opset < 13 and n.op != "LpNormalization"
     axis = n.axis(len(data), default=1 if old else -1)
     n.same(data, n.y())
-    for term in data[axis:] if old else [data[axis]]:
-        n.normalise(term)
+    axes = range(axis, len(data)) if old else [axis]
+    for k in axes:
+        n.normalise(data[k])
+    n.mixed(data, axes)
 
 
 @rule("GroupNormalization")
@@ -67,6 +73,7 @@ def group_norm(n: NodeView) -> None:
     n.encode("num_groups", None, group)
     for term in [inner, *data[2:]]:
         n.normalise(term)
+    n.together(data[0], group)
     for i in (1, 2):
         vector = n.x(i)[0]
         n.eq(vector, data[1] if size_of(vector) == size_of(data[1]) else group)

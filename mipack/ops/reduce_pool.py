@@ -44,9 +44,12 @@ def _reduced(n: NodeView, rank: int) -> list[int] | None:
 
 @rule("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def pool(n: NodeView) -> None:
-    """Channels pass, spatial axes are frozen."""
+    """Channels pass, spatial axes are frozen; MaxPool's second result numbers all positions."""
     data = n.x(0)
     n.freeze(data[2:], "spatial axis")
+    n.mixed(data, range(2, len(data)))
     for j in range(len(n.outputs)):
         n.freeze(n.y(j)[2:], "spatial axis")
         n.same(data[:2], n.y(j)[:2])
+        if j:
+            n.freeze(n.y(j), "positions become data")

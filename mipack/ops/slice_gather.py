@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipack.graph.view import NodeView
+from mipack.graph.view import NodeView, without
 from mipack.layout import Inexpressible, Term, is_static, size_of
 from mipack.ops.registry import rule
 
@@ -29,12 +29,15 @@ def slice_(n: NodeView) -> None:
     data, y = n.x(0), n.y()
     cuts = list(_cuts(n, data))
     n.ignore(3, 4)
-    if len(n.inputs) > 3 and n.has(3) and n.const(3) is None:
-        n.freeze([*data, *y], "sliced axes chosen at run time")
+    if any(n.has(slot) and n.const(slot) is None for slot in (3, 4)):
+        n.freeze_all("axes or steps chosen at run time")
+        return
     for cut in cuts:
         _cut(n, cut, data[cut.axis], y[cut.axis])
+        if cut.step < 0:
+            n.mixed(data, [cut.axis])
     done = {cut.axis for cut in cuts}
-    n.same(*([t for k, t in enumerate(s) if k not in done] for s in (data, y)))
+    n.same(without(data, done), without(y, done))
 
 
 def _cut(n: NodeView, cut: Cut, own: Term, result: Term) -> None:
@@ -42,6 +45,8 @@ def _cut(n: NodeView, cut: Cut, own: Term, result: Term) -> None:
     low, high = cut.low, cut.high
     if size_of(own) == size_of(result) and cut.step == 1:
         n.eq(own, result)  # bounds beyond the end are clamped: nothing to rewrite
+        if low is None and is_static(own):
+            n.freeze(own, "slice with run-time bounds")  # which other runs may not exceed
     elif low is None or high is None or not (is_static(own) and is_static(result)):
         n.freeze([own, result], "slice with run-time bounds")
     elif cut.step == 1:
@@ -93,7 +98,7 @@ def gather(n: NodeView) -> None:
     for own, result in [*passed, *zip(indices, y[axis : axis + rank], strict=True)]:
         n.eq(own, result)
     known = n.const(1)
-    if known is not None and known.size == 1 and is_static(data[axis]):
+    if known is not None and known.size == 1 and rank < 2 and is_static(data[axis]):
         at = int(np.reshape(known, -1)[0]) % size_of(data[axis])[0]
         try:
             n.freeze(n.layout.piece(data[axis], at, at + 1), "selected by index")
@@ -110,9 +115,10 @@ def elements(n: NodeView) -> None:
     data, axis = n.x(0), n.axis(len(n.x(0)))
     others = [n.x(i) for i in range(1, len(n.inputs))] + [n.y()]
     for other in others:
-        n.same(*([t for k, t in enumerate(s) if k != axis] for s in (data, other)))
+        n.same(without(data, {axis}), without(other, {axis}))
         n.freeze(other[axis], "indexed")
     n.freeze(data[axis], "indexed")
+    n.mixed(data, [axis])
     if n.op.startswith("Scatter"):
         n.freeze(n.x(1), "scattered")
 
@@ -123,6 +129,7 @@ def nd(n: NodeView) -> None:
     data, indices, y = n.x(0), n.x(1), n.y()
     batch, depth = int(n.attr("batch_dims", 0)), size_of(indices[-1])[0]
     n.freeze([*data[batch : batch + depth], indices[-1]], "indexed")
+    n.mixed(data, range(batch, batch + depth))
     if n.op == "GatherND":
         pairs = zip(indices[:-1] + data[batch + depth :], y, strict=True)
         n.same(data[:batch], indices[:batch])
@@ -152,6 +159,7 @@ def along(n: NodeView) -> None:
         n.same(data, y)
         n.freeze([y[k] for k in frozen if y], "order matters")
     n.freeze([data[k] for k in frozen], "order matters")
+    n.mixed(data, frozen)
 
 
 @rule("Trilu")

@@ -26,7 +26,7 @@ from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site
 from mipack.calibrate.taps import BatchLike, row_owners
 from mipack.couple.solve import Coupling
-from mipack.graph.adjust import ensure_bias, find_bias, names_of, node_names, set_weight
+from mipack.graph.adjust import ensure_bias, names_of, node_names, set_weight, value_of
 from mipack.layout import size_of
 from mipack.refit.stepper import Stepper
 from mipack.surgery.keep import Keep
@@ -38,6 +38,8 @@ class Refitted:
 
     model: ir.Model
     changed: tuple[str, ...]
+    biases: Mapping[str, str]
+    """Site -> the initializer that is its bias."""
     improved: int
     sites: int
 
@@ -60,18 +62,18 @@ def local(
     """Readers absorb what survivors tell of the cut units; from moments of the original alone."""
     model = _copy(cut)
     graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
-    changed: list[str] = []
+    biases: dict[str, str] = {}
     chosen = refit_sites(coupling, sites, keep)
     for site in chosen:
         old = coupling.constants[site.linear.w]
         kept = _kept_features(coupling, site, keep)
         new, shift = absorb(calibration.moments[site.name], site.matrix(old), kept)
         outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
-        bias = ensure_bias(graph, site.linear, nodes[site.name], taken)
+        biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
         set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
-        _add_to(graph, bias, shift[outputs])
-        changed += [site.linear.w, bias]
-    return Refitted(model, tuple(dict.fromkeys(changed)), len(chosen), len(chosen))
+        _add_to(graph, biases[site.name], shift[outputs])
+    changed = dict.fromkeys([*(site.linear.w for site in chosen), *biases.values()])
+    return Refitted(model, tuple(changed), biases, len(chosen), len(chosen))
 
 
 def bottom_up(
@@ -97,16 +99,14 @@ def bottom_up(
         dense.move_before(dense_nodes[site.name])
         ours.move_before(nodes[site.name])
         if site.features <= FEATURES_MOST:
-            bias = find_bias(model.graph, site.linear, nodes[site.name])
-            assert bias is not None  # `local` gave one to every site
             gap = _Gap(coupling, site, keep, dense_nodes[site.name], nodes[site.name])
             fit, test = _sums(gap, dense, ours, everything, len(batches), site, rows)
             step = fit.solve()
             if test.error(step) < test.error(None):
-                _move(model.graph, site, bias, step)
+                _move(model.graph, site, start.biases[site.name], step)
                 improved += 1
         advance(1)
-    return Refitted(model, start.changed, improved, len(chosen))
+    return Refitted(model, start.changed, start.biases, improved, len(chosen))
 
 
 class _Gap:
@@ -179,11 +179,11 @@ class _Sums:
 
     @classmethod
     def empty(cls, features: int, outputs: int) -> _Sums:
+        n, kind = features + 1, torch.float64
         return cls(
-            *(
-                torch.zeros(s, dtype=torch.float64)
-                for s in ((features + 1, features + 1), (features + 1, outputs), ())
-            )
+            torch.zeros((n, n), dtype=kind),
+            torch.zeros((n, outputs), dtype=kind),
+            torch.zeros((), dtype=kind),
         )
 
     def add(self, x: torch.Tensor, gap: torch.Tensor) -> None:
@@ -238,21 +238,15 @@ def _sums(
 
 
 def _move(graph: ir.Graph, site: Site, bias: str, step: torch.Tensor) -> None:
-    old = _value(graph, site.linear.w)
+    old = value_of(graph, site.linear.w)
     moved = site.matrix(old) + step[:-1].numpy()
     set_weight(graph, site.linear.w, site.weight(moved, old))
     _add_to(graph, bias, step[-1].numpy())
 
 
 def _add_to(graph: ir.Graph, name: str, shift: Array) -> None:
-    old = _value(graph, name)
+    old = value_of(graph, name)
     set_weight(graph, name, (old + shift.reshape(old.shape)).astype(old.dtype))
-
-
-def _value(graph: ir.Graph, name: str) -> Array:
-    tensor = graph.initializers[name].const_value
-    assert tensor is not None
-    return tensor.numpy()
 
 
 def _kept_features(coupling: Coupling, site: Site, keep: Keep) -> Array:

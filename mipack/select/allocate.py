@@ -8,7 +8,7 @@ What is left of the budget is then spent step by step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,14 +68,16 @@ def uniform(groups: Sequence[Group], share: float) -> dict[Term, int]:
     return {g.atom: max(1, round(share * g.size)) for g in groups}
 
 
-def allocate(options: Sequence[Option], cost: Cost, budget: Budget) -> dict[Term, int]:
+def allocate(
+    options: Sequence[Option], cost: Cost, budget: Budget, *, blocked: str = ""
+) -> dict[Term, int]:
     """Widths of least total loss whose exact cost meets the budget.
 
-    Raises InputError where even the smallest widths cost more.
+    Raises InputError where even the smallest widths cost more; `blocked` says what is frozen.
     """
     least = {o.group.atom: o.widths[0] for o in options}
     if budget.total(cost, least) > budget.target:
-        raise unreachable(cost, budget, least)
+        raise unreachable(cost, budget, least, blocked)
     most = {o.group.atom: o.widths[-1] for o in options}
     if budget.total(cost, most) <= budget.target:
         return most
@@ -149,18 +151,22 @@ def _spend_rest(
         widths[atom] = wider
 
 
-def unreachable(cost: Cost, budget: Budget, least: Mapping[Term, int]) -> InputError:
+def unreachable(
+    cost: Cost, budget: Budget, least: Mapping[Term, int], blocked: str = ""
+) -> InputError:
     """The error for a budget below what the smallest widths cost."""
     full, floor = budget.total(cost, {}), budget.total(cost, least)
+    reachable = np.ceil(1000 * floor / full) / 1000
     return InputError(
-        f"the budget leaves {budget.target / full:.3f} of the {budget.of}, but cutting every free "
-        f"group to its smallest width still leaves {floor / full:.3f}",
-        hint=f"ask for at least {np.ceil(1000 * floor / full) / 1000:.3f}; mipack inspect lists "
-        "what is frozen and why",
+        f"the budget is {budget.target / full:.4f} of the {budget.of}, but every free group at its "
+        f"smallest width leaves {floor / full:.4f}{'; frozen: ' if blocked else ''}{blocked}",
+        hint=f"--{budget.of} {reachable:g} is reachable; mipack inspect lists what is frozen",
     )
 
 
-def shrink_uniformly(groups: Sequence[Group], cost: Cost, budget: Budget) -> dict[Term, int]:
+def shrink_uniformly(
+    groups: Sequence[Group], cost: Cost, budget: Budget, *, blocked: str = ""
+) -> dict[Term, int]:
     """The largest common share whose exact cost meets the budget.
 
     Raises InputError where even one unit per group costs more.
@@ -168,16 +174,12 @@ def shrink_uniformly(groups: Sequence[Group], cost: Cost, budget: Budget) -> dic
     low, high = 0.0, 1.0
     least = uniform(groups, 0.0)
     if budget.total(cost, least) > budget.target:
-        raise unreachable(cost, budget, least)
+        raise unreachable(cost, budget, least, blocked)
     for _ in range(BISECTIONS):
         share = (low + high) / 2
         fits = budget.total(cost, uniform(groups, share)) <= budget.target
         low, high = (share, high) if fits else (low, share)
     return uniform(groups, low)
-
-
-Rounding = Callable[[Group], int]
-"""The step of a group's widths, in units."""
 
 
 def allowed_widths(size: int, step: int) -> tuple[int, ...]:

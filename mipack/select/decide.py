@@ -130,20 +130,21 @@ class Decider:
             )
             for group in self._groups
         ]
-        return allocate(options, cost, budget)
+        return allocate(options, cost, budget, blocked=what_blocks(coupling))
 
     def _uniform(self, request: Request, budget: Budget, cost: Cost) -> dict[Term, int]:
         if request.keep is not None:
             widths = uniform(self._groups, request.keep)
         else:
-            widths = shrink_uniformly(self._groups, cost, budget)
+            blocked = what_blocks(self._evidence.coupling)
+            widths = shrink_uniformly(self._groups, cost, budget, blocked=blocked)
         if request.round_to is None:
             return widths
         coupling = self._evidence.coupling
         for group in self._groups:
             step = step_of(coupling, group, request.round_to)
             allowed = allowed_widths(group.size, step)
-            widths[group.atom] = min(allowed, key=lambda w: abs(w - widths[group.atom]))  # noqa: B023
+            widths[group.atom] = min(allowed, key=lambda w: abs(w - widths[group.atom]))
         return widths
 
     def loss(self, widths: Mapping[Term, int]) -> float:
@@ -226,13 +227,18 @@ def chosen_groups(
     return chosen
 
 
-def _nothing(coupling: Coupling) -> InputError:
+def what_blocks(coupling: Coupling) -> str:
+    """The reasons that hold most of the compute, for an error message."""
     reasons: dict[str, int] = {}
     for group in coupling.groups:
         for reason in [*group.frozen, *group.width][:1]:
-            reasons[reason] = reasons.get(reason, 0) + group.macs
-    most = sorted(reasons, key=lambda r: -reasons[r])[:3]
+            reasons[reason] = max(reasons.get(reason, 0), group.macs)
+    most = sorted(reasons, key=lambda r: (-reasons[r], r))[:3]
+    return "; ".join(most)
+
+
+def _nothing(coupling: Coupling) -> InputError:
     return InputError(
-        "nothing can be pruned: " + ("; ".join(most) or "no group of units was found"),
+        "nothing can be pruned: " + (what_blocks(coupling) or "no group of units was found"),
         hint="mipack inspect shows every group and what freezes it",
     )

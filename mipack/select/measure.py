@@ -11,13 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir as ir
 
 from mipack.calibrate.ridge import absorb
 from mipack.calibrate.sites import Array, Site, blocks_at
 from mipack.calibrate.taps import Answers, BatchLike, crop
 from mipack.couple.solve import Coupling, Group
-from mipack.graph.adjust import ensure_bias, make_overridable, names_of, node_names, set_weight
+from mipack.graph.adjust import (
+    ensure_bias,
+    make_overridable,
+    names_of,
+    node_names,
+    set_weight,
+    value_of,
+)
 from mipack.graph.load import runnable
 from mipack.layout import leaves
 from mipack.runtime.session import Session
@@ -56,7 +62,7 @@ class Meter:
         }
         weights = [site.linear.w for site in evidence.sites]
         make_overridable(self._model, dict.fromkeys([*weights, *self._bias.values()]))
-        self._start = {n: _value(graph, n) for n in {*weights, *self._bias.values()}}
+        self._start = {n: value_of(graph, n) for n in {*weights, *self._bias.values()}}
         with runnable(self._model) as source:
             self._session = Session(source)
 
@@ -130,12 +136,6 @@ def covered(coupling: Coupling, group: Group) -> bool:
 
 def _carries(axes: Sequence[object], group: Group) -> bool:
     return any(group.atom in leaves(term) for term in axes)  # type: ignore[arg-type]
-
-
-def _value(graph: ir.Graph, name: str) -> Array:
-    tensor = graph.initializers[name].const_value
-    assert tensor is not None
-    return tensor.numpy()
 
 
 def calibrated(

@@ -66,7 +66,7 @@ class Plan:
             group = known.get(planned.name)
             if group is None or group.size != planned.size:
                 raise PlanMismatch(
-                    f"the plan's group {planned.name!r} of {planned.size} units is not in this model",
+                    f"this model has no group {planned.name!r} of {planned.size} units",
                     hint="make a plan for this model with mipack prune --plan-only",
                 )
             if len(planned.keep) == group.size:

@@ -82,7 +82,7 @@ class _Surgeon:
         if encodings[0].element is None:
             node.attributes[slot] = ir.AttrInt64(slot, self._new(encodings[0]))
             return
-        values = list(old)  # type: ignore[arg-type]
+        values = list(old)
         for encoding in encodings:
             assert encoding.element is not None
             values[encoding.element] = self._new(encoding)
@@ -162,7 +162,7 @@ class _Surgeon:
             shape = self.coupling.probe.shapes[piece.name or ""]
             assert shape is not None
             length = shape[0][0]
-            inside = {
+            inside: dict[int | None, Encoding] = {
                 e - start: edit
                 for e, edit in edits.items()
                 if e is not None and start <= e < start + length

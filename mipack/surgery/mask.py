@@ -1,6 +1,6 @@
 """The original with the cut units silenced: what a cut model must equal.
 
-Original-size model, every weight and every float activation zero at cut positions
+Original-size model, every weight and every activation zero at cut positions
 (`Where(mask, x, 0)`, not a product: 0 * -inf of an attention mask is NaN). Masking weights alone
 is not enough: sigmoid(0) is 0.5. No norm runs over a cut axis unless it is a width.
 """
@@ -18,7 +18,8 @@ from mipack.graph.canonical import fresh_name
 from mipack.layout import Kind, find, is_static
 from mipack.surgery.keep import Keep
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
+MASKED = ("float16", "float32", "float64", "int32", "int64")
+"""Integers too: a count of units must not count silenced ones. Of bfloat16 there is no Where."""
 
 
 def masked(coupling: Coupling, keep: Keep) -> ir.Model:
@@ -42,9 +43,9 @@ def _mask_axes(coupling: Coupling, value: ir.Value) -> tuple[Any, ...]:
 
 
 def _silent(coupling: Coupling, keep: Keep, value: ir.Value) -> bool:
-    """Whether this value is a float tensor with cut units that a mask can express."""
+    """Whether this value is a tensor of numbers with cut units that a mask can express."""
     axes = coupling.axes.get(value.name or "", ())
-    if value.is_graph_output() or coupling.probe.dtypes.get(value.name or "") not in FLOATS:
+    if value.is_graph_output() or coupling.probe.dtypes.get(value.name or "") not in MASKED:
         return False
     dynamic = [find(t) for t in axes if not is_static(t)]
     if any(t.kind is not Kind.ATOM and keep.cuts(t) for t in dynamic):
@@ -61,8 +62,7 @@ def _mask(
     taken: set[str | None],
 ) -> None:
     name = value.name or ""
-    dtype = ir.DataType.from_numpy(np.dtype(_numpy(coupling.probe.dtypes[name])))
-    zero = np.zeros((), dtype.numpy())
+    zero = np.zeros((), np.dtype(coupling.probe.dtypes[name]))
     users = list(value.uses())
     condition = add_weight(graph, fresh_name(f"{name}.kept", taken), kept)
     nothing = add_weight(graph, fresh_name(f"{name}.zero", taken), zero)
@@ -71,11 +71,3 @@ def _mask(
     graph.insert_after(node, where)
     for user, index in users:
         user.replace_input_with(index, where.outputs[0])
-
-
-def _numpy(name: str) -> Any:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return ml_dtypes.bfloat16
-    return name
