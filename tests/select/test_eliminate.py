@@ -113,37 +113,26 @@ def test_rounds_of_several_units_come_close_to_one_by_one() -> None:
         cost = np.where(gone, np.inf, q.diagonal() / np.where(gone, 1, p.diagonal()))
         unit = int(cost.argmin())
         rest = p[unit] / p[unit, unit]
-        q = q - np.outer(q[:, unit], rest) - np.outer(rest, q[unit])
-        q = q + q_at(q, rest, unit, cost[unit] * p[unit, unit])
+        half = np.outer(q[:, unit] - 0.5 * rest * q[unit, unit], rest)
+        q = q - half - half.T
         p = p - np.outer(p[:, unit], rest)
         gone[unit] = True
         total += cost[unit]
         want.append(total)
-    widths = np.argsort(made.blocks[:, 0])
-    assert len(widths) == 256
     got = found([made], 256).loss
-    assert (got <= 1.03 * np.array(want[::-1]) + 1e-9).all()
-
-
-def q_at(q: Array, rest: Array, unit: int, value: float) -> Array:
-    """R' Q_BB R of one unit."""
-    return np.outer(rest, rest) * value
+    assert (got <= 1.02 * np.array(want[::-1]) + 1e-4 * got[0]).all()
 
 
 # ---------------------------------------------------------------- redundant units
 
 
-def correlated(seed: int, units: int, rank: int) -> tuple[Array, Array]:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(4000, rank)) @ rng.normal(size=(rank, units))
-    return x + 0.3 * rng.normal(size=x.shape), rng.normal(size=(units, 6))
-
-
 def duplicated(seed: int, units: int) -> Problem:
     """Every unit occurs twice, in a random order."""
-    x, w = correlated(seed, units // 2, units // 4)
-    place = np.random.default_rng(seed).permutation(units)
-    x, w = np.concatenate([x, x], 1)[:, place], np.concatenate([w, w])[place]
+    rng = np.random.default_rng(seed)
+    half = units // 2
+    x = rng.normal(size=(8 * half, half)) @ (np.eye(half) + rng.normal(size=(half, half)) / half)
+    place = rng.permutation(units)
+    x, w = np.tile(x, 2)[:, place], np.tile(rng.normal(size=(half, 6)), (2, 1))[place]
     return Problem(with_ridge(np.cov(x.T)), w, np.arange(units)[:, None])
 
 
@@ -167,7 +156,7 @@ def test_duplicated_units_cost_nothing_until_one_of_a_pair_is_gone(units: int) -
     made = duplicated(1, units)
     got, whole = found([made], units), made.loss(range(units))
     assert got.loss[units // 2] < 1e-5 * whole
-    assert got.loss[units // 2 - 1] > 1e-4 * whole  # from here on every unit counts
+    assert got.loss[units // 2 - 1] > 1e-3 * whole  # from here on every unit counts
 
 
 def test_the_naive_blocked_form_loses_both_of_a_pair() -> None:
@@ -175,7 +164,7 @@ def test_the_naive_blocked_form_loses_both_of_a_pair() -> None:
     whole = made.loss(range(256))
     naive = made.loss(lowest_at_once(made, 128)) / whole
     ours = found([made], 256).loss[128] / whole
-    assert naive > 0.05 and ours < 1e-5
+    assert naive > 0.2 and ours < 1e-5
 
 
 def test_constant_and_dead_units_go_first() -> None:
