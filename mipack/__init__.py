@@ -11,9 +11,30 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["PruneResult", "__version__", "prune"]
+__all__ = [
+    "InputError",
+    "MipackError",
+    "PruneOptions",
+    "PruneResult",
+    "ReadOptions",
+    "VerificationError",
+    "__version__",
+    "inspect",
+    "prune",
+    "why",
+]
 
-_HOME = {"PruneResult": "mipack.pipeline", "prune": "mipack.pipeline"}  # public name -> its module
+_HOME = {  # public name -> its module; evaluate and bench, also packages here, are in mipack.front
+    "InputError": "mipack.errors",
+    "MipackError": "mipack.errors",
+    "PruneOptions": "mipack.options",
+    "PruneResult": "mipack.result",
+    "ReadOptions": "mipack.data.dataset",
+    "VerificationError": "mipack.errors",
+    "inspect": "mipack.front",
+    "prune": "mipack.pipeline",
+    "why": "mipack.front",
+}
 
 
 def __getattr__(name: str) -> Any:

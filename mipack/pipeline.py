@@ -6,21 +6,24 @@ refit -> verify. Each stage is a plain function of what the ones before it retur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mipack.data.dataset import ReadOptions
+import onnx_ir as ir
+
+from mipack.data.dataset import Dataset, ReadOptions
 from mipack.graph.load import weight_bytes, weight_count
 from mipack.options import Progress, Silent, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
-from mipack.select.plan import load_plan
+from mipack.select.plan import Plan, load_plan
 from mipack.stages import Material, advise, collect, decide, fidelity, refitted
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.verify.final import verify
-from mipack.verify.oracle import prove
+from mipack.verify.oracle import Proof, prove
 
 
 def prune(
@@ -45,13 +48,7 @@ def prune(
     options, say, watch = checked(settings), progress or Silent(), Stopwatch()
     reset_peak_memory()
     with watch("load", say):
-        source = Path(model) if isinstance(model, str) else model
-        original = open_model(source)
-        data = None
-        if calib is not None:
-            data = read_data(source, original, calib, read or ReadOptions())
-            for line in data.description:
-                say.note(line)
+        original, data = _read(model, calib, read or ReadOptions(), say)
     with watch("probe and couple", say):
         prepared = prepare(original, data)
         material = Material(prepared, options, say)
@@ -62,36 +59,56 @@ def prune(
     keep = Keep(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)
     if decide_only:
-        return PruneResult(
-            None, plan, before, after, {}, (), watch.seconds, peak_memory(), material.warnings()
-        )
+        return _result(None, plan, before, after, {}, (), watch, material)
     with watch("cut and prove", say):
         plain = cut(prepared.coupling, keep)
         proof = prove(prepared.coupling, keep, plain, [b.feeds for b in material.proof_batches])
     with watch("refit", say):
         choice = refitted(material, evidence, keep, plain)
-    chosen = choice.chosen
     with watch("verify", say):
-        checks = verify(
-            prepared.model,
-            plain,
-            chosen.model,
-            chosen.changed,
-            material.proof_batches,
-            choice.divergence,
-            chosen.name,
-        )
-        measured = fidelity(material, chosen.model)
+        checks = (_proven(proof), *verify(prepared.model, plain, choice, material.proof_batches))
+        final = choice.chosen.model
+        measured = fidelity(material, final)
     advise(material, decider, measured)
-    after = Size(after.macs, weight_count(chosen.model), weight_bytes(chosen.model))
-    proven = Check("the cut equals the masked original", True, f"error {proof.worst:.1e}")
+    after = Size(after.macs, weight_count(final), weight_bytes(final))
+    return _result(final, plan, before, after, measured, checks, watch, material)
+
+
+def _read(
+    model: Source | str, calib: Data | None, options: ReadOptions, say: Progress
+) -> tuple[ir.Model, Dataset | None]:
+    source = Path(model) if isinstance(model, str) else model
+    original = open_model(source)
+    if calib is None:
+        return original, None
+    data = read_data(source, original, calib, options)
+    for line in data.description:
+        say.note(line)
+    return original, data
+
+
+def _proven(proof: Proof) -> Check:
+    detail = f"relative error {proof.worst:.1e} on {proof.batches} batches"
+    return Check("the cut equals the masked original", True, detail)
+
+
+def _result(
+    model: ir.Model | None,
+    plan: Plan,
+    before: Size,
+    after: Size,
+    measured: Mapping[str, float | None],
+    checks: tuple[Check, ...],
+    watch: Stopwatch,
+    material: Material,
+) -> PruneResult:
     return PruneResult(
-        chosen.model,
+        model,
         plan,
         before,
         after,
         measured,
-        (proven, *checks),
+        checks,
         watch.seconds,
         peak_memory(),
         material.warnings(),

@@ -32,7 +32,7 @@ def canonical(model: ir.Model) -> ir.Model:
     model.meta[INPUTS_KEY] = tuple(v.name for v in model.graph.inputs if v.name in initializers)
     steps = [
         passes.InlinePass(),
-        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         passes.RemoveInitializersFromInputsPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.LiftSubgraphInitializersToMainGraphPass(),

@@ -194,13 +194,12 @@ def save(model: ir.Model, path: Path) -> tuple[Path, ...]:
     model = _with_initializer_inputs(model)
     external = bool(model.meta.get(EXTERNAL_KEY)) or weight_bytes(model) >= EXTERNAL_ABOVE
     data = path.with_name(path.name + ".data")
+    files: tuple[Path, ...] = (data, path) if external else (path,)
     with _staging(path) as folder:
         if external:
             ir.save(model, folder / path.name, external_data=data.name)
-            files = (data, path)
         else:
             (folder / path.name).write_bytes(to_proto(model).SerializeToString())
-            files = (path,)
         for file in files:  # the data first: a model never points at data that is not there yet
             publish(folder / file.name, file)
     if not external:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mipack.layout import Kind, Term, find, is_static, leaves, size_of
+from mipack.layout import Kind, Term, find, is_static, leaves, parts, size_of
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -40,7 +40,7 @@ class Keep:
         term = find(term)
         if term.kind is Kind.ATOM:
             return int(self.tables[term].shape[-1]) if term in self.tables else term.size[probe]
-        sizes = [self.size(part, probe) for part in term.parts]
+        sizes = [self.size(part, probe) for part in parts(term)]
         return sum(sizes) if term.kind is Kind.SUM else int(np.prod(sizes))
 
     def position(self, term: Term, low: int) -> int:
@@ -51,12 +51,12 @@ class Keep:
         if term.kind is Kind.ATOM:
             return int(np.searchsorted(self.flat(term), low)) if self.cuts(term) else low
         if term.kind is Kind.PROD:  # only a leading factor can be cut at a boundary
-            head, *tail = [find(part) for part in term.parts]
+            head, *tail = parts(term)
             block = int(np.prod([size_of(part)[0] for part in tail]))
             assert low % block == 0, "a boundary inside a block"
             return self.position(head, low // block) * int(np.prod([self.size(p) for p in tail]))
         new = old = 0
-        for part in map(find, term.parts):
+        for part in parts(term):
             if low < old + size_of(part)[0]:
                 return new + self.position(part, low - old)
             new, old = new + self.size(part), old + size_of(part)[0]
@@ -97,7 +97,7 @@ class Keep:
 
     def _digits(self, term: Term, at: Ints) -> list[tuple[Term, Ints]]:
         found, rest = [], at
-        for part in reversed([find(p) for p in term.parts]):
+        for part in reversed(parts(term)):
             length = self.size(part)
             found.append((part, rest % length))
             rest = rest // length
@@ -122,7 +122,7 @@ class Keep:
     def _old_sum(self, term: Term, at: Ints, known: Mapping[Term, Ints]) -> Ints:
         result: Ints = np.zeros((), np.int64)
         new = old = 0
-        for part in map(find, term.parts):
+        for part in parts(term):
             length = self.size(part)
             if length:
                 inside = (at >= new) & (at < new + length)

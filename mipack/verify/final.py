@@ -15,28 +15,24 @@ import onnx_ir as ir
 from mipack.calibrate.taps import BatchLike
 from mipack.errors import VerificationError
 from mipack.graph.load import runnable, signature
+from mipack.refit.choose import Choice
 from mipack.result import Check
 from mipack.runtime.session import Session
 
 
 def verify(
-    original: ir.Model,
-    proven: ir.Model,
-    final: ir.Model,
-    changed: Sequence[str],
-    batches: Sequence[BatchLike],
-    divergence: Mapping[str, float],
-    chosen: str,
+    original: ir.Model, proven: ir.Model, choice: Choice, batches: Sequence[BatchLike]
 ) -> tuple[Check, ...]:
-    """Every check of the final model.
+    """Every check of the chosen model against the original and the proven, unrefitted cut.
 
     Raises VerificationError for the first that fails; nothing is to be written then.
     """
+    final, changed = choice.chosen.model, frozenset(choice.chosen.changed)
     checks = (
-        _structure(proven, final, frozenset(changed)),
+        _structure(proven, final, changed),
         _signature(original, final),
         _finite(original, final, batches),
-        _no_worse(divergence, chosen),
+        _no_worse(choice.divergence, choice.chosen.name),
     )
     for check in checks:
         if not check.passed:

@@ -152,9 +152,9 @@ def pad_listed_axes(b: Build) -> str:
     return b.conv(b.Sigmoid(h), 10, 5, 1)
 
 
-@sums(cut=[], stays={8: "padded axis", 12: "padded axis"}, x=("B", 8, "S"))
+@sums(cut=[], stays={8: "padded axis", 12: "padded axis"}, x=("B", 3, "S"))
 def pad_channels_by_copies(b: Build) -> str:
-    h = b.Pad(b.conv("x", 8, 8, nd=1), [0, 2, 0, 0, 2, 0], mode="edge")
+    h = b.Pad(b.conv("x", 3, 8, nd=1), [0, 2, 0, 0, 2, 0], mode="edge")
     return b.conv(h, 12, 5, 1, nd=1)
 
 

@@ -132,17 +132,11 @@ def prelu_slope_per_channel(b: Build) -> str:
     return b.conv(b.PRelu(b.conv("x", 3, 8), b.w(8, 1, 1, scale=1.0)), 8, 4, 1)
 
 
-@elementwise(cut=[8], x=("B", 3, 10, 10))
-def spatial_vector_does_not_follow_channels(b: Build) -> str:
-    """A vector [10] lies along the width of an image of 10, not along channels."""
-    h = b.Mul(b.conv("x", 3, 8), b.w(10, scale=1.0))
-    return b.conv(h, 8, 4, 1)
-
-
-@elementwise(cut=[], stays={10: "spatial"}, x=("B", 10, 10, 10))
+@elementwise(cut=[10], x=("B", 3, 10, 10))
 def all_axes_of_one_size(b: Build) -> str:
-    """Matching is by position: [10, 1, 1] is a channel vector, [10] is not."""
-    return b.conv(b.Mul("x", b.w(10, scale=1.0)), 10, 4, 1)
+    """Matching is by position: [10] lies along the width of the image, [10, 1, 1] along channels."""
+    h = b.Mul(b.conv("x", 3, 10), b.w(10, scale=1.0))
+    return b.conv(b.Mul(h, b.w(10, 1, 1)), 10, 4, 1)
 
 
 @elementwise(opsets=(9,), cut=[24])
@@ -161,7 +155,7 @@ def cast_like_follows_its_first_operand(b: Build) -> str:
     return b.Concat(b.lin(b.CastLike(h, kind), 24, 5), b.lin(kind, 16, 5), axis=1)
 
 
-@elementwise(opsets=(9, 13, 18), cut=[24])
+@elementwise(opsets=(10, 13, 18), cut=[24])
 def dropout_whose_mask_is_read(b: Build) -> str:
     y, mask = b.Dropout(b.lin("x", 16, 24), n=2)
     return b.lin(b.Where(mask, y, np.float32(3)), 24, 5)
@@ -186,3 +180,10 @@ def integers_count_units(b: Build) -> str:
     zero = b.Cast(b.Equal(b.Relu(b.lin("x", 16, 24)), np.float32(0)), to=7)
     h = b.Mul(b.Relu(b.lin("x", 16, 24)), b.Cast(zero, to=FLOAT))
     return b.lin(h, 24, 5)
+
+
+@elementwise(cut=[24])
+def sixteen_bits_in_between(b: Build) -> str:
+    """bfloat16 has no Where to mask it with: what it is cast to is masked."""
+    h = b.Cast(b.Cos(b.lin("x", 16, 24)), to=16)
+    return b.lin(b.Cast(h, to=FLOAT), 24, 5)

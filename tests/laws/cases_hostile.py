@@ -78,12 +78,6 @@ def rotary_angles_from_positions(b: Build) -> str:
     return b.lin(b.attend(turn(q), turn(k), v, 4, 8), 32, 5)
 
 
-@hostile(cut=[], stays={16: "LayerNorm"}, **TOKENS)
-def a_hidden_size_is_a_width(b: Build) -> str:
-    h = b.LayerNormalization(b.lin("x", 16, 16), b.w(16), b.w(16))
-    return b.lin(h, 16, 5)
-
-
 @hostile(cut=[20, 14], x=("B", 8, 12))
 def mixer(b: Build) -> str:
     """Tokens mixed by a dense layer on the transposed tensor."""

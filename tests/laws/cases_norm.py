@@ -106,7 +106,7 @@ def simplified_layer_normalization(b: Build) -> str:
     return b.lin(b.Reshape(h, [0, 0, 24]), 24, 5)
 
 
-@norms(cut=[12], stays={24: WIDTH}, **TOKENS)
+@norms(cut=[12], stays={24: "ReduceMean"}, **TOKENS)
 def layer_normalization_decomposed(b: Build) -> str:
     h = b.lin("x", 16, 24)
     h = b.Add(h, b.lin(b.Relu(b.lin(h, 24, 12)), 12, 24))

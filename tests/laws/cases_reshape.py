@@ -36,7 +36,7 @@ def zero_means_zero(b: Build) -> str:
     return b.lin(b.Reshape(b.Sigmoid(h), [-1, 24], allowzero=1), 24, 5)
 
 
-@reshapes(cut=[2, (6, 2), (32, 2)])
+@reshapes(cut=[2, 6, 32])
 def common_refinement(b: Build) -> str:
     """12 x 32 against 6 x 64: 6 x 2 x 32 serves both."""
     t = b.Mul(b.Reshape(b.lin("x", 16, 384), [0, 12, 32]), b.w(32, scale=1.0))
@@ -152,15 +152,16 @@ def transpose(b: Build) -> str:
     return b.lin(b.Reshape(h, [0, 0, 24]), 24, 5)
 
 
-@reshapes(cut=[24, 12], x=(7, 16))
+@reshapes(cut=[24], x=(7, 16))
 def transpose_by_default_reverses(b: Build) -> str:
     h = b.Transpose(b.Relu(b.lin("x", 16, 24)))  # [24, 7]
-    return b.MatMul(b.Transpose(h), b.MatMul(b.w(24, 12), b.Relu(b.w(12, 5))))
+    return b.MatMul(b.Transpose(h), b.w(24, 5))
 
 
-@reshapes(cut=[], stays={24: "no common refinement"}, x=("B", 3, 10, 10))
+@reshapes(cut=[(8, 3)], x=("B", 3, 10, 10))
 def coprime_shuffle(b: Build) -> str:
-    """3 x 8 channels transposed to 8 x 3 and convolved in 3 groups."""
+    """3 x 8 channels transposed to 8 x 3 and convolved in 3 groups: only what comes out of each
+    group may go."""
     h = b.Reshape(b.Relu(b.conv("x", 3, 24)), [0, 3, 8, 10, 10])
     h = b.Reshape(b.Transpose(h, perm=[0, 2, 1, 3, 4]), [0, 24, 10, 10])
     return b.conv(b.conv(h, 24, 24, group=3), 24, 5, 1)
@@ -227,7 +228,7 @@ def tile_makes_copies_of_their_own(b: Build) -> str:
     return b.lin(b.Reshape(h, [0, 24]), 24, 5)
 
 
-@reshapes(cut=[24])
+@reshapes(cut=[24, 24])
 def tile_of_a_unit_axis(b: Build) -> str:
     h = b.Tile(b.lin(b.Relu(b.lin("x", 16, 24)), 24, 1), [1, 24])
     return b.lin(b.Sigmoid(b.Add(h, b.lin("x", 16, 24))), 24, 5)

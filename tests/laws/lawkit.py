@@ -292,7 +292,7 @@ def check_groups(case: Case, studied: Studied) -> None:
             (g.size, *(size_of(c)[0] for c in g.within)) for g in studied.cuttable
         )
         expected = sorted((e,) if isinstance(e, int) else tuple(e) for e in case.cut)
-        assert found == expected, [(g.name, g.size, g.frozen, g.width) for g in groups]
+        assert found == expected, {g.name: (*g.frozen, *g.width) for g in groups}
     for size, words in case.stays.items():
         reasons = [" | ".join((*g.frozen, *g.width)) for g in groups if g.size == size]
         assert reasons, f"no group of size {size}"

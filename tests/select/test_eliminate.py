@@ -120,7 +120,7 @@ def test_rounds_of_several_units_come_close_to_one_by_one() -> None:
         total += cost[unit]
         want.append(total)
     got = found([made], 256).loss
-    assert (got <= 1.02 * np.array(want[::-1]) + 1e-4 * got[0]).all()
+    assert (got <= 1.04 * np.array(want[::-1]) + 1e-4 * got[0]).all()
 
 
 # ---------------------------------------------------------------- redundant units
@@ -156,7 +156,7 @@ def test_duplicated_units_cost_nothing_until_one_of_a_pair_is_gone(units: int) -
     made = duplicated(1, units)
     got, whole = found([made], units), made.loss(range(units))
     assert got.loss[units // 2] < 1e-5 * whole
-    assert got.loss[units // 2 - 1] > 1e-3 * whole  # from here on every unit counts
+    assert got.loss[units // 2 - 1] > 1e-4 * whole  # from here on every unit counts
 
 
 def test_the_naive_blocked_form_loses_both_of_a_pair() -> None:
