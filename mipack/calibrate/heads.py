@@ -70,13 +70,14 @@ def log_softmax(scores: Array) -> Array:
 def heads_of(outputs: Sequence[Mapping[str, Array]]) -> tuple[Head, ...]:
     """The heads of a model from its outputs on some batches; the first is the one judged first.
 
-    Outputs without a leading sample axis or of no float type have no head.
+    Outputs of no float type, or whose last axis changes from batch to batch, have no head.
     """
     found = []
     for name in outputs[0]:
         parts = [np.asarray(batch[name]) for batch in outputs]
         floats = all(p.dtype.kind == "f" and p.ndim >= 1 and p.size for p in parts)
-        if not floats or not all(np.isfinite(p).all() for p in parts):
+        columns = {p.shape[-1] for p in parts if p.ndim > 1}
+        if not floats or len(columns) > 1 or not all(np.isfinite(p).all() for p in parts):
             continue
         found.append(_head(name, parts))
     return tuple(sorted(found, key=lambda head: head.kind == "values"))

@@ -46,6 +46,8 @@ class Answers:
 
     heads: tuple[Head, ...]
     outputs: tuple[Mapping[str, Array], ...]
+    per_sample: bool = True
+    """Whether every row of the head's output belongs to one sample, in order."""
 
     @property
     def head(self) -> Head | None:
@@ -79,8 +81,13 @@ def crop(outputs: Mapping[str, Array], batch: BatchLike) -> dict[str, Array]:
 
 def answers(session: Session, outputs: Sequence[str], batches: Batches) -> Answers:
     """Run the original and keep its outputs."""
-    found = tuple(crop(session.run(b.feeds, outputs), b) for b in batches())
-    return Answers(heads_of(found) if found else (), found)
+    found, samples = [], []
+    for batch in batches():
+        found.append(crop(session.run(batch.feeds, outputs), batch))
+        samples.append(batch.samples)
+    heads = heads_of(found) if found else ()
+    rows = [len(output[heads[0].name]) for output in found] if heads else []
+    return Answers(heads, tuple(found), rows == samples)
 
 
 def calibrate(
@@ -116,7 +123,7 @@ def calibrate(
 
 def _columns(known: Answers) -> int:
     head = known.head
-    if head is None or len(head.variance) > CLASSES_MOST:
+    if head is None or not known.per_sample or len(head.variance) > CLASSES_MOST:
         return 0
     return len(head.variance)
 

@@ -131,7 +131,8 @@ class _Gap:
         x = torch.from_numpy(got[self._site.linear.x])
         features = self._site.rows(x).float()
         index, _ = row_owners(self._coupling, self._site, x.shape, features.shape[:-1], rows, batch)
-        features, gap = features.flatten(0, -2), gap.flatten(0, -2)
+        features = features.reshape(-1, features.shape[-1])
+        gap = gap.reshape(-1, gap.shape[-1])
         if index is None or len(index) == len(features):
             return features, gap
         chosen = torch.from_numpy(index)
@@ -149,7 +150,7 @@ def _anchors(coupling: Coupling, dense: ir.Node, ours: ir.Node) -> tuple[str, st
             if add.op_type != "Add" or add.domain or len(set(add.inputs)) != 2:
                 break
             if add.outputs[0].name in coupling.axes and not _same_sizes(
-                coupling, add.outputs[0].name or "", path[0]
+                coupling, add.outputs[0].name or "", dense.outputs[0].name or ""
             ):
                 break
             value = add.outputs[0]

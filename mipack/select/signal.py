@@ -1,8 +1,8 @@
 """What matters in a consumer's output: Q = W' F W in feature space.
 
 identity   F = I / tr(cov y): every output counts by its variance
-logits     Q = A' H A with A = S_zx C^-1 and H the curvature of the output's divergence:
-           what the features tell, linearly, of the scores (papers.md 5.5, forward only)
+logits     Q = 1/2 A' H A with A = S_zx C^-1 and H the curvature of the output's divergence:
+           the nats that the features tell, linearly, of the scores (papers.md 5.5, forward only)
 mixed      the sum of both, each scaled to lose 1 when everything goes
 """
 
@@ -36,7 +36,7 @@ def logits(moments: Moments, precision: Array, weight: Array, curvature: Array) 
     if not moments.full or not has_scores(moments):
         return identity(moments, precision, weight, curvature)
     slope = precision @ moments.cross_covariance()  # [n, columns]
-    return slope @ curvature @ slope.T
+    return 0.5 * slope @ curvature @ slope.T
 
 
 def mixed(moments: Moments, precision: Array, weight: Array, curvature: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mipack.layout import Kind, Term, find, is_static, leaves, parts, size_of
+from mipack.layout import UNIT, Kind, Term, find, is_static, leaves, parts, size_of
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -132,8 +132,10 @@ class Keep:
         return result
 
     def mask(self, axes: Sequence[Term]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """True at kept positions of a tensor; dynamic axes have length 1 in it."""
-        shape = [size_of(term)[0] if is_static(term) else 1 for term in axes]
-        kept = np.zeros(shape, np.bool_)
+        """True at kept positions of a tensor; axes that do not matter have length 1 in it."""
+        matter = set(self.tables).union(*self.within.values())
+        one = Term(0, UNIT, Kind.ATOM, ())
+        axes = [t if is_static(t) and matter.intersection(leaves(t)) else one for t in axes]
+        kept = np.zeros([size_of(term)[0] for term in axes], np.bool_)
         kept[self.index(axes)] = True
         return kept

@@ -180,10 +180,3 @@ def integers_count_units(b: Build) -> str:
     zero = b.Cast(b.Equal(b.Relu(b.lin("x", 16, 24)), np.float32(0)), to=7)
     h = b.Mul(b.Relu(b.lin("x", 16, 24)), b.Cast(zero, to=FLOAT))
     return b.lin(h, 24, 5)
-
-
-@elementwise(cut=[24])
-def sixteen_bits_in_between(b: Build) -> str:
-    """bfloat16 has no Where to mask it with: what it is cast to is masked."""
-    h = b.Cast(b.Cos(b.lin("x", 16, 24)), to=16)
-    return b.lin(b.Cast(h, to=FLOAT), 24, 5)

@@ -36,7 +36,7 @@ def zero_means_zero(b: Build) -> str:
     return b.lin(b.Reshape(b.Sigmoid(h), [-1, 24], allowzero=1), 24, 5)
 
 
-@reshapes(cut=[2, 6, 32])
+@reshapes(cut=[(2, 32), (6, 32), 32])
 def common_refinement(b: Build) -> str:
     """12 x 32 against 6 x 64: 6 x 2 x 32 serves both."""
     t = b.Mul(b.Reshape(b.lin("x", 16, 384), [0, 12, 32]), b.w(32, scale=1.0))
@@ -44,7 +44,7 @@ def common_refinement(b: Build) -> str:
     return b.lin(b.Reshape(t, [0, 384]), 384, 5)
 
 
-@reshapes(stays={384: "no common refinement"})
+@reshapes(cut=[], stays={n: "no common refinement" for n in (12, 32, 8, 48)})
 def no_common_refinement(b: Build) -> str:
     """12 x 32 against 8 x 48."""
     t = b.Mul(b.Reshape(b.lin("x", 16, 384), [0, 12, 32]), b.w(32, scale=1.0))
@@ -52,14 +52,14 @@ def no_common_refinement(b: Build) -> str:
     return b.lin(b.Reshape(t, [0, 384]), 384, 5)
 
 
-@reshapes(cut=[4, (6, 4)], x=("B", "S", 16))
+@reshapes(cut=[4, (6, 4), 24], x=("B", "S", 16))
 def units_come_and_go(b: Build) -> str:
     h = b.Reshape(b.lin("x", 16, 24), [0, 0, 1, 4, 1, 6])
     h = b.Reshape(b.Sigmoid(h), [1, 0, -1, 24])
     return b.lin(b.Reshape(h, b.Shape(b.lin("x", 16, 24))), 24, 5)
 
 
-@reshapes(cut=[4, (8, 4)], **TOKENS)
+@reshapes(cut=[4, (8, 4), (8, 4)], **TOKENS)
 def batch_times_heads_in_one_axis(b: Build) -> str:
     """[B * H, S, D], the product computed at run time."""
     sizes = b.Shape("x")
@@ -177,7 +177,7 @@ def shuffle_of_powers_of_two(b: Build) -> str:
 # ---------------------------------------------------------------- broadcasts to a shape
 
 
-@reshapes(cut=[2, (8, 2), (3, 2)], **TOKENS)
+@reshapes(cut=[2, (3, 2), (8, 2), (8, 2)], **TOKENS)
 def grouped_queries(b: Build) -> str:
     """Keys and values of 2 heads, each expanded to 3 queries."""
     sizes = b.Shape("x")
@@ -220,7 +220,7 @@ def tile_repeats_units(b: Build) -> str:
     return b.lin(both, 16, 5)
 
 
-@reshapes(cut=[3, (8, 3)])
+@reshapes(cut=[3, 8])
 def tile_makes_copies_of_their_own(b: Build) -> str:
     """Three copies, told apart by what multiplies them: any of them may go."""
     wide = b.Reshape(b.Tile(b.lin("x", 16, 8), [1, 3]), [0, 3, 8])

@@ -35,7 +35,7 @@ def test_identity_loses_one_per_reader_when_everything_goes(made: Toy) -> None:
     for group in made.coupling.free:
         readers = made.evidence.readers(group)
         total = mi(evidence(made, "identity"), group, {}).loss[0]
-        assert total == pytest.approx(len(readers), rel=0.06)  # the ridge adds a little variance
+        assert total == pytest.approx(len(readers), rel=0.1)  # the ridge adds a little variance
 
 
 def test_identity_is_the_share_of_unexplained_variance() -> None:
