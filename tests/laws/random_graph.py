@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 from lawkit import Build
 
+T = TypeVar("T")
 Dim = int | str
 Draw = Callable[[int], int]
 """A number below the given one."""
@@ -28,7 +30,7 @@ class Chain:
         self.x = build.lin("x", 16, int(self.shape[-1]))
         self.kept: list[tuple[str, list[Dim]]] = []
 
-    def pick[T](self, options: list[T]) -> T:
+    def pick(self, options: list[T]) -> T:
         """One of the options."""
         return options[self.draw(len(options))]
 
