@@ -51,9 +51,11 @@ class Plan:
         return {"format": FORMAT, **asdict(self)}
 
     def dumps(self) -> str:
-        """The file's text; the same plan gives the same bytes."""
-        text = json.dumps(self.to_json(), indent=1, sort_keys=True)
-        return _compact_lists(text) + "\n"
+        """The file's text, a group a line; the same plan gives the same bytes."""
+        document = self.to_json()
+        lines = ",\n  ".join(json.dumps(group, sort_keys=True) for group in document["groups"])
+        text = json.dumps({**document, "groups": "@"}, indent=1, sort_keys=True)
+        return text.replace('"@"', f"[\n  {lines}\n ]") + "\n"
 
     def tables(self, coupling: Coupling) -> dict[Any, Any]:
         """Keep tables of a coupling's atoms.
@@ -79,19 +81,6 @@ class Plan:
                 )
             tables[group.atom] = np.array(planned.keep, np.int64)
         return tables
-
-
-def _compact_lists(text: str) -> str:
-    """Lists of numbers on one line."""
-    lines: list[str] = []
-    for line in text.split("\n"):
-        stripped = line.strip()
-        number = stripped.rstrip(",").lstrip("-").isdigit() or stripped in ("]", "],")
-        if number and lines and (lines[-1].endswith("[") or lines[-1].endswith(", ")):
-            lines[-1] += stripped + (" " if stripped.endswith(",") and stripped[0] != "]" else "")
-        else:
-            lines.append(line)
-    return "\n".join(lines)
 
 
 def load_plan(path: Path) -> Plan:

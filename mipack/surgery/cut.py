@@ -18,7 +18,7 @@ from mipack.couple.solve import Coupling
 from mipack.graph.adjust import add_weight, names_of, set_weight
 from mipack.graph.canonical import fresh_name
 from mipack.graph.view import Encoding
-from mipack.layout import Term, factors, is_static, size_of
+from mipack.layout import Term, factors, find, is_static, size_of
 from mipack.surgery.keep import Keep
 
 
@@ -114,14 +114,24 @@ class _Surgeon:
             node.replace_input_with(slot, self._edited(node, value, edits))
 
     def _following(self, node: ir.Node, target: ir.Value) -> set[int | None]:
-        """Elements 0 and -1 of a Reshape target follow the tensor by themselves."""
+        """Elements of a Reshape target that follow the tensor by themselves: -1, and a 0 that
+        copies the size of the very axis that it stands for."""
         if node.op_type != "Reshape":
             return set()
+        data, result = (
+            [find(t) for t in self.coupling.axes.get(v.name or "" if v is not None else "", ())]
+            for v in (node.inputs[0], node.outputs[0])
+        )
         constant = self.coupling.constants.get(target.name or "")
         both = self.coupling.probe.vectors.get(target.name or "")
         first, second = (constant, constant) if constant is not None else both or ((), ())
         pairs = zip(np.reshape(first, -1), np.reshape(second, -1), strict=False)
-        return {e for e, (a, b) in enumerate(pairs) if a == b and int(a) in (0, -1)}
+        alike = {e for e, (a, b) in enumerate(zip(data, result, strict=False)) if a is b}
+        return {
+            e
+            for e, (a, b) in enumerate(pairs)
+            if a == b and (int(a) == -1 or (int(a) == 0 and e in alike))
+        }
 
     def _edited(
         self, node: ir.Node, value: ir.Value, edits: Mapping[int | None, Encoding]

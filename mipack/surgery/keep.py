@@ -50,17 +50,24 @@ class Keep:
             return 0 if low <= 0 else self.size(term)
         if term.kind is Kind.ATOM:
             return int(np.searchsorted(self.flat(term), low)) if self.cuts(term) else low
-        if term.kind is Kind.PROD:  # only a leading factor can be cut at a boundary
-            head, *tail = parts(term)
-            block = int(np.prod([size_of(part)[0] for part in tail]))
-            assert low % block == 0, "a boundary inside a block"
-            return self.position(head, low // block) * int(np.prod([self.size(p) for p in tail]))
+        if term.kind is Kind.PROD:
+            return self._within_product(parts(term), low)
         new = old = 0
         for part in parts(term):
             if low < old + size_of(part)[0]:
                 return new + self.position(part, low - old)
             new, old = new + self.size(part), old + size_of(part)[0]
         return new
+
+    def _within_product(self, factors: Sequence[Term], low: int) -> int:
+        """A boundary between units of the leading factor, or inside one that is a part by itself:
+        (1 + 1) x A is A + A, and each A has boundaries of its own."""
+        head, *tail = factors
+        if not tail:
+            return self.position(head, low)
+        unit, rest = divmod(low, int(np.prod([size_of(part)[0] for part in tail])))
+        before = self.position(head, unit) * int(np.prod([self.size(part) for part in tail]))
+        return before + (self._within_product(tail, rest) if rest else 0)
 
     def flat(self, term: Term) -> Ints:
         """Old positions of an axis without families, ascending."""

@@ -79,7 +79,7 @@ class Chain:
     # ---------------------------------------------------------------- steps
 
     def unary(self) -> None:
-        self.put(getattr(self.b, self.pick(["Relu", "Sigmoid", "Cos", "Neg"]))(self.x), self.shape)
+        self.put(getattr(self.b, self.pick(["Relu", "Sigmoid", "Tanh", "Neg"]))(self.x), self.shape)
 
     def weigh(self) -> bool:
         """Multiply by a weight along some static axes."""
@@ -208,7 +208,7 @@ class Chain:
             repeats = [2 if k == axis else 1 for k in range(len(shape))]
             self.put(self.b.Tile(self.x, repeats), shape)
         else:
-            self.put(self.b.Concat(self.x, self.b.Cos(self.x), axis=axis), shape)
+            self.put(self.b.Concat(self.x, self.b.Sigmoid(self.x), axis=axis), shape)
         return True
 
     def pad(self) -> bool:
@@ -292,7 +292,7 @@ class Chain:
         if len(self.shape) < 3:
             return False
         order = [*range(len(self.shape) - 2), len(self.shape) - 1, len(self.shape) - 2]
-        scores = self.b.MatMul(self.x, self.b.Transpose(self.b.Cos(self.x), perm=order))
+        scores = self.b.MatMul(self.x, self.b.Transpose(self.b.Sigmoid(self.x), perm=order))
         mixed = self.b.MatMul(scores, self.x)
         self.put(self.b.Mul(mixed, np.float32(1e-2)), self.shape)
         return True
