@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -76,4 +77,7 @@ app.command()(env.env)
 
 def main() -> None:
     """Entry point of the `mipack` script."""
+    # Elimination is thousands of small products between which OpenMP threads would spin; where
+    # something else wants the cores that costs a multiple. Read when torch loads its runtime.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -8,7 +8,7 @@ What is left of the budget is then spent step by step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from mipack.couple.solve import Group
 from mipack.errors import InputError
 from mipack.layout import Term
 
+Widths = dict[Term, int]
 SWEEPS = 12
 BISECTIONS = 48
 
@@ -165,21 +166,29 @@ def unreachable(
 
 
 def shrink_uniformly(
-    groups: Sequence[Group], cost: Cost, budget: Budget, *, blocked: str = ""
-) -> dict[Term, int]:
-    """The largest common share whose exact cost meets the budget.
+    groups: Sequence[Group],
+    cost: Cost,
+    budget: Budget,
+    *,
+    rounded: Callable[[Widths], Widths] = lambda widths: widths,
+    blocked: str = "",
+) -> Widths:
+    """The largest common share whose exact cost, after rounding, meets the budget.
 
-    Raises InputError where even one unit per group costs more.
+    Raises InputError where even the smallest widths cost more.
     """
     low, high = 0.0, 1.0
-    least = uniform(groups, 0.0)
-    if budget.total(cost, least) > budget.target:
-        raise unreachable(cost, budget, least, blocked)
+    best = rounded(uniform(groups, low))
+    if budget.total(cost, best) > budget.target:
+        raise unreachable(cost, budget, best, blocked)
     for _ in range(BISECTIONS):
         share = (low + high) / 2
-        fits = budget.total(cost, uniform(groups, share)) <= budget.target
-        low, high = (share, high) if fits else (low, share)
-    return uniform(groups, low)
+        widths = rounded(uniform(groups, share))
+        if budget.total(cost, widths) <= budget.target:
+            low, best = share, widths
+        else:
+            high = share
+    return best
 
 
 def allowed_widths(size: int, step: int) -> tuple[int, ...]:

@@ -133,19 +133,24 @@ class Decider:
         return allocate(options, cost, budget, blocked=what_blocks(coupling))
 
     def _uniform(self, request: Request, budget: Budget, cost: Cost) -> dict[Term, int]:
+        def rounded(widths: dict[Term, int]) -> dict[Term, int]:
+            return self._nearest(widths, request.round_to)
+
         if request.keep is not None:
-            widths = uniform(self._groups, request.keep)
-        else:
-            blocked = what_blocks(self._evidence.coupling)
-            widths = shrink_uniformly(self._groups, cost, budget, blocked=blocked)
-        if request.round_to is None:
+            return rounded(uniform(self._groups, request.keep))
+        blocked = what_blocks(self._evidence.coupling)
+        return shrink_uniformly(self._groups, cost, budget, rounded=rounded, blocked=blocked)
+
+    def _nearest(self, widths: dict[Term, int], step: int | None) -> dict[Term, int]:
+        """The nearest allowed widths; exactly these where no step is asked for."""
+        if step is None:
             return widths
-        coupling = self._evidence.coupling
+        coupling, found = self._evidence.coupling, {}
         for group in self._groups:
-            step = step_of(coupling, group, request.round_to)
-            allowed = allowed_widths(group.size, step)
-            widths[group.atom] = min(allowed, key=lambda w: abs(w - widths[group.atom]))
-        return widths
+            allowed = allowed_widths(group.size, step_of(coupling, group, step))
+            wanted = widths[group.atom]
+            found[group.atom] = min(allowed, key=lambda w, wanted=wanted: abs(w - wanted))  # type: ignore[misc]
+        return found
 
     def loss(self, widths: Mapping[Term, int]) -> float:
         """Predicted nats per sample of these widths."""

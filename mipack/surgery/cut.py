@@ -45,13 +45,13 @@ class _Surgeon:
             self._slice(name)
         spelled: dict[tuple[ir.Node, int | str], list[Encoding]] = {}
         for encoding in self.coupling.said.encodings:
-            if self.keep.cuts(encoding.term):
-                spelled.setdefault((self.twin[encoding.node], encoding.slot), []).append(encoding)
+            spelled.setdefault((self.twin[encoding.node], encoding.slot), []).append(encoding)
         for (node, slot), encodings in spelled.items():
-            if isinstance(slot, str):
-                self._attribute(node, slot, encodings)
-            else:
-                self._operand(node, slot, encodings)
+            cut_ones = [e for e in encodings if self.keep.cuts(e.term)]
+            if isinstance(slot, int):
+                self._operand(node, slot, cut_ones + self._strays(node, encodings))
+            elif cut_ones:
+                self._attribute(node, slot, cut_ones)
         for node in list(self.graph):
             if node.op_type == "Shape" and not node.domain:
                 self._shape(node)
@@ -118,20 +118,34 @@ class _Surgeon:
         copies the size of the very axis that it stands for."""
         if node.op_type != "Reshape":
             return set()
+        own = {e for e, there, axis in self._copies(node, target) if there is axis}
+        return own | {e for e, number in self._settled(target) if number == -1}
+
+    def _strays(self, node: ir.Node, encodings: list[Encoding]) -> list[Encoding]:
+        """A 0 may copy the size of a cut axis for an axis that has other units and is not cut."""
+        target = node.inputs[1] if node.op_type == "Reshape" else None
+        if target is None:
+            return []
+        copies = self._copies(node, target)
+        cut_at = {e for e, there, axis in copies if there is not axis and self.keep.cuts(axis)}
+        return [e for e in encodings if e.element in cut_at and not self.keep.cuts(e.term)]
+
+    def _copies(self, node: ir.Node, target: ir.Value) -> list[tuple[int, Term, Term]]:
+        """(element, axis of the result, axis of the data) of every 0 in a Reshape target."""
         data, result = (
-            [find(t) for t in self.coupling.axes.get(v.name or "" if v is not None else "", ())]
+            self.coupling.axes.get(v.name or "", ()) if v is not None else ()
             for v in (node.inputs[0], node.outputs[0])
         )
+        zeros = [e for e, number in self._settled(target) if number == 0]
+        return [(e, find(result[e]), find(data[e])) for e in zeros if e < len(data)]
+
+    def _settled(self, target: ir.Value) -> list[tuple[int, int]]:
+        """(element, number) of a vector that both probes agree on."""
         constant = self.coupling.constants.get(target.name or "")
         both = self.coupling.probe.vectors.get(target.name or "")
         first, second = (constant, constant) if constant is not None else both or ((), ())
         pairs = zip(np.reshape(first, -1), np.reshape(second, -1), strict=False)
-        alike = {e for e, (a, b) in enumerate(zip(data, result, strict=False)) if a is b}
-        return {
-            e
-            for e, (a, b) in enumerate(pairs)
-            if a == b and (int(a) == -1 or (int(a) == 0 and e in alike))
-        }
+        return [(e, int(a)) for e, (a, b) in enumerate(pairs) if a == b]
 
     def _edited(
         self, node: ir.Node, value: ir.Value, edits: Mapping[int | None, Encoding]
