@@ -171,6 +171,7 @@ def _calibrate(
             known,
             material.rows,
             keys=keys,
+            batch_bytes=4 * size // material.prepared.samples,
             provider=material.provider,
             advance=material.say.advance,
         )

@@ -197,11 +197,21 @@ def wave_bytes(sites: Sequence[Site], columns: int) -> int:
     return total
 
 
-def waves(sites: Sequence[Site], columns: int, budget: int) -> list[list[Site]]:
-    """Sites in groups whose sums fit into `budget` bytes together (at least one site each)."""
+def waves(
+    sites: Sequence[Site],
+    columns: int,
+    budget: int,
+    activations: Mapping[str, int] | None = None,
+) -> list[list[Site]]:
+    """Sites in groups that fit into `budget` bytes together (at least one site each): their sums,
+    and the activations of one batch, `activations[site name]` bytes."""
     found: list[list[Site]] = [[]]
+    used = 0
     for site in sites:
-        if found[-1] and wave_bytes([*found[-1], site], columns) > budget:
+        needed = wave_bytes([site], columns) + (activations or {}).get(site.name, 0)
+        if found[-1] and used + needed > budget:
             found.append([])
+            used = 0
         found[-1].append(site)
+        used += needed
     return [wave for wave in found if wave]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 MEMORY = 1 << 30
-"""Bytes that the sums may take at a time; more sites than fit are done in another pass."""
+"""Bytes that sums and tapped activations may take at a time; more sites take another pass."""
 
 
 class BatchLike(Protocol):
@@ -98,14 +98,20 @@ def calibrate(
     rows: RowMap,
     *,
     keys: tuple[str, str],
+    batch_bytes: int = 0,
     provider: str = "cpu",
     advance: Callable[[int], None] = lambda _: None,
 ) -> Calibration:
-    """One pass over the data per wave of sites."""
+    """One pass over the data per wave of sites.
+
+    `batch_bytes` is what one element of the first probe stands for in a batch: 4 bytes times the
+    samples of a batch over those of the probe.
+    """
     head = known.head
     columns = _columns(known)
     moments: dict[str, Moments] = {}
-    for wave in waves(sites, columns, MEMORY):
+    held = {site.name: batch_bytes * _elements(coupling, site) for site in sites}
+    for wave in waves(sites, columns, MEMORY, held):
         session = session_with(coupling.model, [site.linear.x for site in wave], provider)
         device = "cuda" if session.on_gpu else "cpu"
         sums = {site.name: Accumulator(site, columns, device) for site in wave}
@@ -119,6 +125,11 @@ def calibrate(
         moments.update({name: total.result() for name, total in sums.items()})
     samples = sum(len(next(iter(o.values()))) for o in known.outputs)
     return Calibration(moments, _curvature(known, columns), samples, *keys)
+
+
+def _elements(coupling: Coupling, site: Site) -> int:
+    shape = coupling.probe.shapes.get(site.linear.x) or ()
+    return int(np.prod([size[0] for size in shape], dtype=np.int64))
 
 
 def _columns(known: Answers) -> int:

@@ -1,0 +1,203 @@
+"""The meter: what it says of a group is what really cutting that group costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import Array, Net, Toy, cnn, mlp
+
+from mipack.couple.solve import Group
+from mipack.refit.bottom_up import local
+from mipack.refit.choose import divergence
+from mipack.select.criteria import magnitude
+from mipack.select.eliminate import Ranking
+from mipack.select.measure import SHARES, Meter, calibrated, covered
+from mipack.surgery.cut import cut
+from mipack.surgery.keep import Keep
+
+
+def really(toy: Toy, group: Group, kept: Array, refit: bool) -> float:
+    """The KL of the model that was cut and refitted by the stages that do so."""
+    keep = Keep({group.atom: kept})
+    model = cut(toy.coupling, keep)
+    if refit:
+        model = local(toy.coupling, toy.sites, keep, model, toy.calibration).model
+    assert toy.known.head is not None
+    return divergence(model, toy.known.head, toy.known, toy.batches)
+
+
+def assert_measured(toy: Toy, group: Group, *, refit: bool = True) -> None:
+    meter = Meter(toy.evidence, toy.known, toy.batches, refit)
+    for share in SHARES:
+        kept = magnitude(toy.evidence, group, {}).keep(max(1, round(share * group.size)))
+        want = really(toy, group, kept, refit)
+        assert want > 1e-6
+        assert meter.kl(group, kept) == pytest.approx(want, rel=1e-3, abs=1e-8)
+
+
+def finished(net: Net, y: str, *, samples: int = 64, width: int = 6) -> Toy:
+    feeds = [{"x": net.rng.normal(size=(samples, width)).astype(np.float32)}]
+    return Toy(net.proto({y: ("batch", None)}), feeds, size=24)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("name", ["stem", "wide", "inner", "hidden"])
+def test_a_group_of_a_convolutional_net(name: str, refit: bool) -> None:
+    toy = cnn(samples=48)
+    assert covered(toy.coupling, toy.group(name))
+    assert_measured(toy, toy.group(name), refit=refit)
+
+
+def test_dense_layers_with_and_without_bias() -> None:
+    net = Net(1)
+    h = net.relu(net.dense(net.input("x", ("batch", 6)), 6, 10, name="a", bias=False))
+    h = net.relu(net.dense(h, 10, 8, name="b", bias=False))
+    toy = finished(net, net.dense(h, 8, 3, name="c"))
+    for name in ("a", "b"):
+        assert_measured(toy, toy.group(name))
+
+
+def test_the_whole_group_costs_nothing() -> None:
+    toy = mlp(6, 10, 3)
+    meter = Meter(toy.evidence, toy.known, toy.batches, True)
+    assert meter.kl(toy.group("fc0"), np.arange(10)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_depthwise_convolution_passes_the_group_on() -> None:
+    net = Net(2)
+    h = net.relu(net.conv(net.input("x", ("batch", 3, 6, 6)), 3, 12, name="first"))
+    h = net.relu(net.conv(h, 12, 12, name="depthwise", group=12))
+    h = net.node("Flatten", net.node("GlobalAveragePool", net.relu(net.conv(h, 12, 8, name="point",
+                                                                            k=1))))  # fmt: skip
+    feeds = [{"x": net.rng.normal(size=(32, 3, 6, 6)).astype(np.float32)}]
+    toy = Toy(net.proto({net.dense(h, 8, 4, name="head"): ("batch", 4)}), feeds)
+    assert covered(toy.coupling, toy.group("first"))
+    assert_measured(toy, toy.group("first"))
+
+
+def test_groups_of_a_grouped_convolution() -> None:
+    """Whole convolution groups leave: 4 of 3 channels."""
+    net = Net(3)
+    h = net.relu(net.conv(net.input("x", ("batch", 3, 6, 6)), 3, 12, name="first"))
+    h = net.relu(net.conv(h, 12, 8, name="grouped", group=4))
+    h = net.node("Flatten", net.node("GlobalAveragePool", net.relu(net.conv(h, 8, 8, name="point",
+                                                                            k=1))))  # fmt: skip
+    feeds = [{"x": net.rng.normal(size=(32, 3, 6, 6)).astype(np.float32)}]
+    toy = Toy(net.proto({net.dense(h, 8, 4, name="head"): ("batch", 4)}), feeds)
+    groups = [g for g in toy.coupling.free if g.size == 4]
+    assert groups
+    for group in groups:
+        assert_measured(toy, group)
+
+
+def products(*, bias: bool, reader: bool) -> Toy:
+    """Two dense layers whose product is summed: no weight reads the axis, or one does as well."""
+    net = Net(5)
+    x = net.input("x", ("batch", 6))
+    left, right = (net.dense(x, 6, 12, name=name) for name in ("left", "right"))
+    axes = net.weight("axes", np.array([1], np.int64))
+    total = net.node("ReduceSum", net.node("Mul", net.relu(left), right), axes)
+    last = net.dense(total, 1, 3, name="last")
+    if reader:
+        last = net.node("Add", last, net.dense(right, 12, 3, name="reader", bias=bias))
+    return finished(net, last)
+
+
+@pytest.mark.parametrize(
+    ("bias", "reader"),
+    [
+        (True, False),
+        (True, True),
+        pytest.param(False, True, marks=pytest.mark.xfail(
+            strict=True,
+            reason="Meter._silenced drops the bias shift of a site that has no bias of its own")),
+    ],
+)  # fmt: skip
+def test_a_group_that_products_contract_is_masked(bias: bool, reader: bool) -> None:
+    toy = products(bias=bias, reader=reader)
+    group = toy.group("left")
+    assert group.free and not covered(toy.coupling, group)
+    assert_measured(toy, group)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the meter refits a weight that several nodes read (the last reader wins); "
+    "refit leaves it alone",
+)
+def test_shared_weights_are_measured_as_they_are_refitted() -> None:
+    net = Net(6)
+    h = net.relu(net.dense(net.input("x", ("batch", 6)), 6, 10, name="first"))
+    shared = net.weight("shared.w", (10, 10))
+    h = net.relu(net.node("MatMul", h, shared, name="one"))
+    h = net.relu(net.node("MatMul", h, shared, name="two"))
+    toy = finished(net, net.dense(h, 10, 3, name="head"))
+    assert_measured(toy, toy.group("first"))
+
+
+def test_padding_and_half_full_batches_do_not_count() -> None:
+    """A model of fixed batch 24 on 64 samples: the last batch is filled up."""
+    net = Net(7)
+    h = net.relu(net.dense(net.input("x", (24, 6)), 6, 10, name="first"))
+    y = net.dense(h, 10, 3, name="head")
+    feeds = [{"x": net.rng.normal(size=(64, 6)).astype(np.float32)}]
+    fixed = Toy(net.proto({y: (24, 3)}), feeds)
+    net.inputs.clear()
+    net.input("x", ("batch", 6))
+    free = Toy(net.proto({y: ("batch", 3)}), feeds)
+    kls = []
+    for toy in (fixed, free):
+        meter = Meter(toy.evidence, toy.known, toy.batches, True)
+        kls.append(meter.kl(toy.group("first"), np.arange(5)))
+    assert kls[0] == pytest.approx(kls[1], rel=1e-4)
+
+
+# ---------------------------------------------------------------- curves
+
+
+def ranking(steps: list[float]) -> Ranking:
+    loss = np.concatenate([[0.0], np.cumsum(steps)])[::-1]
+    return Ranking(np.arange(len(steps)), loss)
+
+
+@given(
+    st.lists(st.floats(0, 10), min_size=1, max_size=40),
+    st.lists(st.floats(0, 100), min_size=2, max_size=2),
+)
+@settings(max_examples=100)
+def test_a_calibrated_curve_falls_to_zero(steps: list[float], answers: list[float]) -> None:
+    replies = iter(answers)
+    curve = calibrated(ranking(steps), lambda kept: next(replies))
+    assert curve.loss.shape == (len(steps) + 1,)
+    assert (np.diff(curve.loss) <= 0).all() and curve.loss[-1] == 0
+    assert np.isfinite(curve.loss).all()
+
+
+@given(st.integers(4, 60), st.floats(0.01, 100), st.floats(1, 5))
+def test_a_curve_passes_through_what_was_measured(
+    units: int, scale: float, steeper: float
+) -> None:
+    made = ranking([1.0 / units] * units)
+    wide, narrow = (max(1, round(share * units)) for share in SHARES)
+    truth = {wide: scale * float(made.loss[wide])}
+    truth[narrow] = max(truth[wide], scale * steeper * float(made.loss[narrow]))
+    curve = calibrated(made, lambda kept: truth[len(kept)])
+    for width, value in truth.items():
+        assert curve.loss[width] == pytest.approx(value, rel=1e-6)
+    assert len(curve.ratios) == len(truth)
+
+
+def test_without_a_meter_the_prediction_stays() -> None:
+    made = ranking([0.1, 0.2, 0.3])
+    assert calibrated(made, None).loss.tolist() == made.loss.tolist()
+    assert calibrated(made, None).ratios == ()
+
+
+def test_a_meter_in_nats_makes_groups_comparable() -> None:
+    """Whatever unit a prediction has: twice the curve gives the same result."""
+    made = ranking([0.1, 0.2, 0.3, 0.9])
+    double = Ranking(made.order, 2 * made.loss)
+    meter = lambda kept: 1.0 / len(kept)  # noqa: E731
+    np.testing.assert_allclose(calibrated(made, meter).loss, calibrated(double, meter).loss)
