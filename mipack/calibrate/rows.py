@@ -24,9 +24,8 @@ class RowMap:
     def __init__(self, coupling: Coupling, inputs: Sequence[str], mask: str | None) -> None:
         self._coupling, self._mask = coupling, mask
         self._same = _declared_same(coupling)
-        leading = [coupling.axes[n][0] for n in inputs if coupling.axes.get(n)]
-        batch = {self._axis(term) for term in leading if not is_static(term)}
-        self.batch = next(iter(batch)) if len(batch) == 1 else None
+        outputs = [value.name or "" for value in coupling.model.graph.outputs]
+        self.batch = _batch(*([self._leader(n) for n in names] for names in (inputs, outputs)))
         self.atoms: tuple[Term, ...] = (self.batch,) if self.batch is not None else ()
         if mask is not None and len(coupling.axes.get(mask, ())) == 2:
             self.atoms = tuple(map(self._axis, coupling.axes[mask]))
@@ -35,6 +34,10 @@ class RowMap:
         """One term for all axes that are declared the same."""
         return self._same.get(find(term), find(term))
 
+    def _leader(self, name: str) -> Term | None:
+        axes = self._coupling.axes.get(name)
+        return self._axis(axes[0]) if axes else None
+
     def weights(self, feeds: Mapping[str, Array], samples: int) -> Array | None:
         """1 for rows of data and 0 for padding, over `atoms`; None where every row counts."""
         if not self.atoms:
@@ -42,21 +45,18 @@ class RowMap:
         if len(self.atoms) == 2 and self._mask is not None:
             weights = (np.asarray(feeds[self._mask]) != 0).astype(np.float32)
         else:
-            rows = next(np.shape(v)[0] for n, v in feeds.items() if self._leads(n))
+            rows = next(np.shape(v)[0] for n, v in feeds.items() if self._leader(n) is self.batch)
             weights = np.ones(rows, np.float32)
         weights[samples:] = 0
         return weights
-
-    def _leads(self, name: str) -> bool:
-        axes = self._coupling.axes.get(name)
-        return bool(axes) and self._axis(axes[0]) is self.batch  # type: ignore[index]
 
     def knows(self, axes: Sequence[Term]) -> bool:
         """Whether the rows of a tensor with these axes can be told apart by sample."""
         if not self.atoms:
             return False
-        batch = set(factors(self.atoms[0]))  # none where the model runs one sample at a time
-        return batch.issubset(factor for term in axes for factor in factors(term))
+        # none where the model runs one sample at a time
+        batch = {self._axis(factor) for factor in factors(self.atoms[0])}
+        return batch.issubset(self._axis(factor) for term in axes for factor in factors(term))
 
     def spread(self, array: Array, axes: Sequence[Term], shape: Sequence[int]) -> Array:
         """`array` (over the leading `atoms`) at every position of a tensor: [shape].
@@ -109,17 +109,16 @@ class RowMap:
         self._sizes = sizes
 
 
-def _batch(inputs: Sequence[Sequence[Term]], outputs: Sequence[Sequence[Term]]) -> Term | None:
-    """The axis that counts samples: the dynamic one that leads the inputs. Where none is, that of
+def _batch(inputs: Sequence[Term | None], outputs: Sequence[Term | None]) -> Term | None:
+    """The leading axis that counts samples: the dynamic one of the inputs. Where none is, that of
     a model for single samples, or of a fixed number of them if the outputs count the same."""
-    leading = [find(axes[0]) for axes in inputs]
+    leading = [term for term in inputs if term is not None]
     dynamic = {term for term in leading if not is_static(term)}
     if dynamic:
         return next(iter(dynamic)) if len(dynamic) == 1 else None
     if all(size_of(term) == UNIT for term in leading):
         return leading[0] if leading else None
-    counted = all(axes and find(axes[0]) is leading[0] for axes in outputs)
-    return leading[0] if counted and len(set(leading)) == 1 else None
+    return leading[0] if {*leading, *outputs} == {leading[0]} else None
 
 
 def _declared_same(coupling: Coupling) -> dict[Term, Term]:

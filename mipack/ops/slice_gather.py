@@ -107,6 +107,7 @@ def gather(n: NodeView) -> None:
         except Inexpressible:
             pass
     n.freeze(data[axis], "indexed by data or by a list")
+    n.mixed(data, [axis])
 
 
 @rule("GatherElements", "ScatterElements")

@@ -103,7 +103,7 @@ def bottom_up(
             fit, test = _sums(gap, dense, ours, everything, len(batches), site, rows)
             step = fit.solve()
             if test.error(step) < test.error(None):
-                _move(model.graph, site, start.biases[site.name], step)
+                _move(model.graph, site, start.biases[site.name], fit.uncentred(step))
                 improved += 1
         advance(1)
     return Refitted(model, start.changed, start.biases, improved, len(chosen))
@@ -171,17 +171,22 @@ def _same_sizes(coupling: Coupling, first: str, second: str) -> bool:
 
 @dataclass(slots=True)
 class _Sums:
-    """Sums of a regression of gaps on rows with a constant 1: they give step and error."""
+    """Sums of a regression of gaps on rows with a constant 1: they give step and error.
 
+    Rows are taken from a `centre` near their mean, which may be large against their deviation.
+    """
+
+    centre: torch.Tensor
     gram: torch.Tensor
     cross: torch.Tensor
     gaps: torch.Tensor
     count: float = 0.0
 
     @classmethod
-    def empty(cls, features: int, outputs: int) -> _Sums:
-        n, kind = features + 1, torch.float64
+    def empty(cls, centre: torch.Tensor, outputs: int) -> _Sums:
+        n, kind = len(centre) + 1, torch.float64
         return cls(
+            centre,
             torch.zeros((n, n), dtype=kind),
             torch.zeros((n, outputs), dtype=kind),
             torch.zeros((), dtype=kind),
@@ -190,6 +195,7 @@ class _Sums:
     def add(self, x: torch.Tensor, gap: torch.Tensor) -> None:
         """Rows x [r, features] and what is missing behind them [r, outputs]."""
         n, ones = x.shape[1], torch.ones(len(x))
+        x = x - self.centre
         totals = ones @ x
         self.gram[:n, :n] += x.T @ x
         self.gram[n, :n] += totals
@@ -209,6 +215,10 @@ class _Sums:
         ridge = torch.full((n + 1,), max(level, 1e-12) * shrinkage(count, n) * count)
         ridge[n] = 1e-9 * count
         return torch.linalg.solve(self.gram + torch.diag(ridge.double()), self.cross)
+
+    def uncentred(self, step: torch.Tensor) -> torch.Tensor:
+        """The same step for rows as they are."""
+        return torch.cat([step[:-1], step[-1:] - self.centre.double() @ step[:-1]])
 
     def error(self, step: torch.Tensor | None) -> float:
         """Squared error on these rows after a step."""
@@ -233,7 +243,8 @@ def _sums(
     for k, (batch, want, got) in enumerate(zip(batches, wants, gots, strict=True)):
         x, missing = gap.batch(want[gap.dense], got, rows, batch)
         if not sums:
-            sums = [_Sums.empty(x.shape[1], missing.shape[1]) for _ in range(2)]
+            centre = x.sum(0) / max(len(x), 1)
+            sums = [_Sums.empty(centre, missing.shape[1]) for _ in range(2)]
         sums[k >= fitted].add(x, missing)
     return sums[0], sums[1]
 

@@ -75,7 +75,7 @@ class Stepper:
                 continue
             node = value.producer()
             if node is not None:
-                stack += [v for v in node.inputs if v is not None]
+                stack += reads(node)
         return sorted(needed)
 
     def _frontier(self, position: int) -> set[str]:
@@ -83,8 +83,8 @@ class Stepper:
         for node, index in self._order.items():
             if index < position:
                 continue
-            for value in node.inputs:
-                if value is None or value.is_initializer():
+            for value in reads(node):
+                if value.is_initializer():
                     continue
                 producer = value.producer()
                 if producer is None or self._order.get(producer, position) < position:
@@ -92,13 +92,32 @@ class Stepper:
         return alive
 
 
+def reads(node: ir.Node) -> list[ir.Value]:
+    """What a node reads of the graph around it: its operands and what its branches and loop bodies
+    capture."""
+    found = [value for value in node.inputs if value is not None]
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            found += _captured(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found += [value for graph in attribute.as_graphs() for value in _captured(graph)]
+    return found
+
+
+def _captured(graph: ir.Graph) -> list[ir.Value]:
+    own = {*graph.inputs, *graph.initializers.values()}
+    own.update(value for node in graph for value in node.outputs)
+    used = [value for node in graph for value in reads(node)]
+    return [value for value in [*used, *graph.outputs] if value not in own]
+
+
 def frontier_bytes(model: ir.Model, shapes: Mapping[str, Any]) -> int:
     """The largest frontier of one pass in the first probe, in bytes (4 per element)."""
     last: dict[ir.Value, int] = {}
     nodes = list(model.graph)
     for index, node in enumerate(nodes):
-        for value in node.inputs:
-            if value is not None and not value.is_initializer():
+        for value in reads(node):
+            if not value.is_initializer():
                 last[value] = index
     alive = most = 0
     for index, node in enumerate(nodes):
@@ -106,7 +125,7 @@ def frontier_bytes(model: ir.Model, shapes: Mapping[str, Any]) -> int:
         most = max(most, alive)
         alive -= sum(
             _bytes(shapes.get(v.name or ""))
-            for v in {v for v in node.inputs if v is not None}
+            for v in dict.fromkeys(reads(node))
             if last.get(v) == index
         )
     return most

@@ -89,7 +89,7 @@ class Meter:
             old = self._start[site.linear.w]
             full = site.matrix(old)
             new = np.zeros_like(full)
-            if self._refit:
+            if self._refit and self._read_once(site):
                 moments = self._evidence.calibration.moments[site.name]
                 new[stay], shift = absorb(moments, full, stay)
                 bias = self._start[self._bias[site.name]]
@@ -100,6 +100,11 @@ class Meter:
                 new[stay] = full[stay]
             changed[site.linear.w] = site.weight(new, old)
         return changed
+
+    def _read_once(self, site: Site) -> bool:
+        """Whether the weight is this site's alone: shared ones are not refitted."""
+        graph = self._evidence.coupling.model.graph
+        return len(graph.initializers[site.linear.w].uses()) == 1
 
     def _silenced(self, group: Group, kept: Array, changed: Mapping[str, Array]) -> Session:
         coupling = self._evidence.coupling

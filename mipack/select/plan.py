@@ -55,7 +55,7 @@ class Plan:
         document = self.to_json()
         lines = ",\n  ".join(json.dumps(group, sort_keys=True) for group in document["groups"])
         text = json.dumps({**document, "groups": "@"}, indent=1, sort_keys=True)
-        return text.replace('"@"', f"[\n  {lines}\n ]") + "\n"
+        return text.replace('"groups": "@"', f'"groups": [\n  {lines}\n ]', 1) + "\n"
 
     def tables(self, coupling: Coupling) -> dict[Any, Any]:
         """Keep tables of a coupling's atoms.
@@ -95,6 +95,8 @@ def load_plan(path: Path) -> Plan:
         raise PlanMismatch(f"{path} is not a plan of format {FORMAT}", hint="make a new plan")
     try:
         groups = tuple(_group(entry) for entry in data["groups"])
+        if len({group.name for group in groups}) < len(groups):
+            raise ValueError("a group is planned twice")
         before, after = data["macs"]
         return Plan(
             groups,
@@ -110,8 +112,9 @@ def load_plan(path: Path) -> Plan:
 
 
 def _group(entry: Mapping[str, Any]) -> GroupPlan:
-    keep = tuple(int(unit) for unit in entry["keep"])
-    size = int(entry["size"])
+    keep, size = tuple(entry["keep"]), int(entry["size"])
+    if any(type(unit) is not int for unit in keep):
+        raise ValueError(f"group {entry['name']!r}: keep must list whole numbers")
     if not keep or sorted(set(keep)) != list(keep) or keep[0] < 0 or keep[-1] >= size:
         raise ValueError(f"group {entry['name']!r}: keep must be ascending units of 0..{size - 1}")
     return GroupPlan(

@@ -187,6 +187,15 @@ def units_in_another_order(b: Build) -> str:
     return b.lin(b.Gather(t, b.rng.permutation(24)[:20], axis=1), 20, 5)
 
 
+@selections(cut=[4, (6, 4)], stays={3: "indexed"})
+def units_swapped_and_added(b: Build) -> str:
+    """[B, 4, 6, 3]: swapping the last axis mixes it, so that 4 and 6 are not chosen per unit of
+    it, though every tensor has it beside them."""
+    h = b.Reshape(b.lin("x", 16, 72), [0, 4, 6, 3])
+    h = b.Sigmoid(b.Add(h, b.Gather(h, [2, 0, 1], axis=3)))
+    return b.lin(b.Reshape(h, [0, 72]), 72, 5)
+
+
 @selections(opsets=(9, 18), x=("B", 3, 16), cut=[24])
 def the_first_of_an_axis(b: Build) -> str:
     return b.lin(b.Gather(b.Sigmoid(b.lin("x", 16, 24)), np.int64(0), axis=1), 24, 5)
