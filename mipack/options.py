@@ -41,14 +41,35 @@ class PruneOptions:
 
 
 def checked(settings: Mapping[str, Any]) -> PruneOptions:
-    """Options from keyword arguments.
+    """Options from keyword arguments; a lone pattern and paths may be strings.
 
     Raises InputError for a value that means nothing and for no budget or several.
     """
     try:
-        options = PruneOptions(**settings)
+        options = PruneOptions(**{name: _plain(name, value) for name, value in settings.items()})
     except TypeError as error:
         raise InputError(f"unknown option: {error}", hint="see mipack.PruneOptions") from error
+    _check_budget(options)
+    _check_names(options)
+    for name, value, least in (
+        ("round", options.round_to, 1),
+        ("seed", options.seed, 0),
+        ("batch-size", options.batch_size, 1),
+    ):
+        if value is not None and (not isinstance(value, int) or value < least):
+            what = "not a multiple" if name == "round" else "not a whole number in range"
+            raise InputError(f"--{name} {value}: {what}", hint=f"give {least} or more")
+    return options
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value as its field holds it."""
+    if name in ("only", "exclude"):
+        return (value,) if isinstance(value, str) else tuple(value)
+    return Path(value) if name in ("moments", "from_plan") and isinstance(value, str) else value
+
+
+def _check_budget(options: PruneOptions) -> None:
     budgets = {"keep": options.keep, "macs": options.macs, "params": options.params}
     given = {name: value for name, value in budgets.items() if value is not None}
     if len(given) + (options.from_plan is not None) != 1:
@@ -57,8 +78,11 @@ def checked(settings: Mapping[str, Any]) -> PruneOptions:
             hint="give one of --keep, --macs, --params, or --from-plan",
         )
     for name, value in given.items():
-        if not 0 < value <= 1:
+        if not isinstance(value, (int, float)) or not 0 < value <= 1:
             raise InputError(f"--{name} {value}: not a share", hint="give a number in (0, 1]")
+
+
+def _check_names(options: PruneOptions) -> None:
     tables: dict[str, Iterable[str]] = {
         "criterion": CRITERIA,
         "signal": ("auto", *SIGNALS),
@@ -70,9 +94,6 @@ def checked(settings: Mapping[str, Any]) -> PruneOptions:
             raise InputError(
                 f"--{name} {getattr(options, name)}: not known", hint="one of " + ", ".join(known)
             )
-    if options.round_to is not None and options.round_to < 1:
-        raise InputError(f"--round {options.round_to}: not a multiple", hint="give 1 or more")
-    return options
 
 
 class Progress(Protocol):

@@ -46,13 +46,13 @@ def prune(
     proof.
     """
     options, say, watch = checked(settings), progress or Silent(), Stopwatch()
+    replay = load_plan(options.from_plan) if options.from_plan else None
     reset_peak_memory()
     with watch("load", say):
         original, data = _read(model, calib, read or ReadOptions(), say)
     with watch("probe and couple", say):
         prepared = prepare(original, data)
         material = Material(prepared, options, say)
-    replay = load_plan(options.from_plan) if options.from_plan else None
     material.announce(replay)
     evidence = collect(material, watch)
     plan, decider = (replay, None) if replay else decide(material, evidence, watch)

@@ -68,7 +68,7 @@ class PruneResult:
             "warnings": list(self.warnings),
         }
 
-    def save(self, path: Path, *, force: bool = False) -> tuple[Path, ...]:
+    def save(self, path: Path | str, *, force: bool = False) -> tuple[Path, ...]:
         """Write the model and the plan beside it; the files written.
 
         Raises InputError where a file exists (unless `force`) or cannot be written, and
@@ -77,6 +77,7 @@ class PruneResult:
         failed = [check for check in self.checks if not check.passed]
         if failed:
             raise VerificationError(f"{failed[0].name}: {failed[0].detail}")
+        path = Path(path)
         refuse_existing(path, force)
         written: tuple[Path, ...] = ()
         if self.model is not None:

@@ -28,7 +28,7 @@ from mipack.refit.stepper import frontier_bytes
 from mipack.result import Size
 from mipack.runtime.session import Session, working_provider
 from mipack.select.criteria import Evidence
-from mipack.select.decide import Decider, chosen_groups
+from mipack.select.decide import Decider, Request, chosen_groups
 from mipack.select.measure import Meter
 from mipack.select.plan import Plan
 from mipack.select.signal import DEFAULT_SIGNAL
@@ -161,6 +161,10 @@ def _calibrate(
             session = Session(source, provider=material.provider)
         outputs = [spec.name for spec in material.prepared.signature.outputs]
         known = answers(session, outputs, lambda: fit.batches(size))
+    mask = material.prepared.dataset.mask if material.prepared.dataset else None
+    axes = [material.prepared.coupling.axes[site.linear.x] for site in material.sites]
+    if mask is not None and not any(map(material.rows.reaches, axes)):
+        material.warn(f"the mask {mask} reaches no layer by its axes: padding counts as data")
     needed = wave_bytes(material.sites, 2) / 2**20
     material.say.note(f"calibration sums take {needed:.0f} MB")
     with watch("calibrate: moments", material.say, fit.samples):
@@ -339,6 +343,14 @@ def advise(
     low, high = 0.0, 1.0
     for _ in range(7):
         share = (low + high) / 2
-        loss = decider.loss(decider.widths(options.request().at(share)))
+        loss = _loss_at(decider, options.request().at(share))
         low, high = (share, high) if loss > target else (low, share)
     material.warn(f"{text}; --keep {high:.2f} is predicted to give {GOOD:.0%}")
+
+
+def _loss_at(decider: Decider, request: Request) -> float:
+    """The predicted loss of a budget; infinite where rounding leaves no widths that small."""
+    try:
+        return decider.loss(decider.widths(request))
+    except InputError:
+        return float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -175,7 +176,7 @@ def mlp(*widths: int, seed: int = 0, samples: int = 256) -> Toy:
     """Dense layers with ReLU between them: x [batch, n] -> y."""
     net = Net(seed)
     x = net.input("x", ("batch", widths[0]))
-    for k, (i, o) in enumerate(zip(widths, widths[1:], strict=False)):
+    for k, (i, o) in enumerate(itertools.pairwise(widths)):
         x = net.dense(net.relu(x) if k else x, i, o, name=f"fc{k}")
     feeds = [{"x": net.rng.normal(size=(samples, widths[0])).astype(np.float32)}]
     return Toy(net.proto({x: ("batch", widths[-1])}), feeds)

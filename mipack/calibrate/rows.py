@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
 from mipack.layout import UNIT, Kind, Term, factors, find, is_static, size_of
@@ -23,7 +24,8 @@ class RowMap:
 
     def __init__(self, coupling: Coupling, inputs: Sequence[str], mask: str | None) -> None:
         self._coupling, self._mask = coupling, mask
-        self._same = _declared_same(coupling)
+        self._sizes: Mapping[Term, int] = {}
+        self._same = _declared_same(coupling, mask)
         outputs = [value.name or "" for value in coupling.model.graph.outputs]
         self.batch = _batch(*([self._leader(n) for n in names] for names in (inputs, outputs)))
         self.atoms: tuple[Term, ...] = (self.batch,) if self.batch is not None else ()
@@ -57,6 +59,11 @@ class RowMap:
         # none where the model runs one sample at a time
         batch = {self._axis(factor) for factor in factors(self.atoms[0])}
         return batch.issubset(self._axis(factor) for term in axes for factor in factors(term))
+
+    def reaches(self, axes: Sequence[Term]) -> bool:
+        """Whether the positions that a mask marks are among these axes."""
+        rows = [self._axis(factor) for term in axes for factor in factors(term)]
+        return len(self.atoms) == 2 and self.atoms[1] in rows
 
     def spread(self, array: Array, axes: Sequence[Term], shape: Sequence[int]) -> Array:
         """`array` (over the leading `atoms`) at every position of a tensor: [shape].
@@ -98,8 +105,6 @@ class RowMap:
             known[open_[0]] = size // max(1, others)
         return [(f, known[f]) for f in row]
 
-    _sizes: Mapping[Term, int] = {}
-
     def observe(self, feeds: Mapping[str, Array]) -> None:
         """Remember the sizes of the inputs' dynamic axes in this batch."""
         sizes = {}
@@ -121,19 +126,31 @@ def _batch(inputs: Sequence[Term | None], outputs: Sequence[Term | None]) -> Ter
     return leading[0] if {*leading, *outputs} == {leading[0]} else None
 
 
-def _declared_same(coupling: Coupling) -> dict[Term, Term]:
-    """Dynamic input axes of one declared name, and what the graph ties them to: axis -> leader."""
-    leader: dict[str, Term] = {}
+def _declared_same(coupling: Coupling, mask: str | None) -> dict[Term, Term]:
+    """Input axes that are one by declaration, and what the graph ties them to: axis -> leader."""
+    leader: dict[tuple[str, object], Term] = {}
     same: dict[Term, Term] = {}
-    for value in coupling.model.graph.inputs:
-        axes = coupling.axes.get(value.name or "", ())
-        for dim, term in zip(value.shape or (), axes, strict=False):
-            name = None if isinstance(dim, int) else dim.value
-            if name is None or is_static(term):
+    inputs = {value.name or "": value for value in coupling.model.graph.inputs}
+    marked = _dims(inputs[mask]) if mask in inputs else ()
+    for name, value in inputs.items():
+        tokens = len(marked) == 2 and _dims(value) == marked and _is_integer(coupling, name)
+        for k, (dim, term) in enumerate(
+            zip(_dims(value), coupling.axes.get(name, ()), strict=False)
+        ):
+            named = isinstance(dim, str) and not is_static(term)
+            if size_of(term) == UNIT or not (named or tokens):
                 continue
-            term = find(term)
-            first = leader.setdefault(name, same.get(term, term))
+            term, key = find(term), ("mask axis", k) if tokens else ("dim", dim)
+            first = leader.setdefault(key, same.get(term, term))
             old = same.get(term, term)
             same = {axis: first if to is old else to for axis, to in same.items()} | {term: first}
             leader = {key: first if to is old else to for key, to in leader.items()}
     return same
+
+
+def _dims(value: ir.Value) -> tuple[object, ...]:
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape or ())
+
+
+def _is_integer(coupling: Coupling, name: str) -> bool:
+    return coupling.probe.dtypes.get(name, "").startswith(("int", "uint", "bool"))

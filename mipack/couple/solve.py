@@ -181,6 +181,11 @@ class _Solver:
                 self.layout.freeze(term, why)
 
 
+def _is_matrix(array: np.ndarray[Any, Any]) -> bool:
+    """A weight of rank >= 2; tables of positions and masks hold indices, not weights."""
+    return array.ndim >= 2 and array.dtype.name not in ("int64", "int32", "bool")
+
+
 def _graphs(node: ir.Node) -> list[ir.Graph]:
     found: list[ir.Graph] = []
     for attribute in node.attributes.values():
@@ -205,7 +210,7 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
         for atom, places in touches.items()
         if is_static(atom)
         and size_of(atom)[0] > 1
-        and any(solver.constants[name].ndim >= 2 for name, _ in places)
+        and any(_is_matrix(solver.constants[name]) for name, _ in places)
     ]
     families = contexts(solver.terms.values(), solver.said.together)
     axes = {name: tuple(terms) for name, terms in solver.terms.items()}

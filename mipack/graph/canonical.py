@@ -19,7 +19,7 @@ from mipack.runtime.session import Arrays, Session
 
 FOLD_LIMIT = 64 << 20
 """Constants larger than this many bytes are not computed in advance."""
-UNFOLDABLE = {"DequantizeLinear", "RandomNormal", "RandomUniform", "Bernoulli", "Multinomial"}
+UNFOLDABLE = {"DequantizeLinear", "Bernoulli", "Multinomial"}
 
 
 def canonical(model: ir.Model) -> ir.Model:
@@ -92,24 +92,41 @@ def _fold(model: ir.Model) -> None:
             chosen.append(node)
             constant.update(v.name for v in node.outputs if v.name)
     results = [v for node in chosen for v in node.outputs if v.name]
-    if not results:
-        return
-    values = _compute(graph, results, model.ir_version)
-    for value in results:
+    try:
+        values = _compute(graph, results, model.ir_version) if results else {}
+    except InputError:
+        return  # no kernel, or no array to hold the result: it is met again where the model runs
+    done = _all_arrays(chosen, values)
+    for value in (v for node in done for v in node.outputs if v.uses()):
         array = values[value.name or ""]
-        if not value.uses() and not value.is_graph_output():
-            continue
         fresh = ir.Value(name=value.name, const_value=ir.tensor(array, name=value.name))
         fresh.dtype, fresh.shape = fresh.const_value.dtype, ir.Shape(array.shape)  # type: ignore[union-attr]
         value.replace_all_uses_with(fresh)
         value.name = f"{value.name}.folded"
         graph.register_initializer(fresh)
-    for node in reversed(chosen):
+    for node in reversed(done):
         graph.remove(node, safe=True)
+
+
+def _all_arrays(nodes: list[ir.Node], values: Arrays) -> list[ir.Node]:
+    """Nodes that no sequence, optional or text goes into or comes out of: these are no tensors
+    that a file could hold in the same way."""
+    other: set[str | None] = set()
+    done = []
+    for node in nodes:
+        made = [values[v.name] for v in node.outputs if v.name]
+        numbers = all(isinstance(a, np.ndarray) and a.dtype != object for a in made)
+        if numbers and not any(v is not None and v.name in other for v in node.inputs):
+            done.append(node)
+        else:
+            other.update(v.name for v in node.outputs)
+    return done
 
 
 def _foldable(node: ir.Node) -> bool:
     if node.op_type in UNFOLDABLE or any(a.type.name.startswith("GRAPH") for a in _attrs(node)):
+        return False
+    if "Random" in node.op_type:
         return False
     if any(value.is_graph_output() for value in node.outputs):
         return False
@@ -131,17 +148,15 @@ def _compute(graph: ir.Graph, results: list[ir.Value], ir_version: int) -> Array
 
 
 def _name(graph: ir.Graph) -> None:
-    """Every node gets a name, from its first output: reports and plans speak of nodes by name."""
+    """Every node gets a name of its own, from its first output where it has none: reports and plans
+    speak of nodes by name, and exporters may give one name twice."""
     taken = {node.name for node in graph.all_nodes() if node.name}
+    met: set[str] = set()
     for node in graph.all_nodes():
-        if not node.name:
-            base = next((v.name for v in node.outputs if v.name), node.op_type) or node.op_type
-            name, count = base, 1
-            while name in taken:
-                count += 1
-                name = f"{base}.{count}"
-            node.name = name
-            taken.add(name)
+        base = node.name or next((v.name for v in node.outputs if v.name), None) or node.op_type
+        if not node.name or node.name in met:
+            node.name = fresh_name(base, taken)
+        met.add(node.name)
 
 
 def _private_vectors(graph: ir.Graph) -> None:
@@ -152,10 +167,18 @@ def _private_vectors(graph: ir.Graph) -> None:
             continue
         for node, index in list(value.uses())[1:]:
             name = fresh_name(f"{value.name}.copy", names)
-            copy = ir.Value(name=name, const_value=tensor)
+            copy = ir.Value(name=name, const_value=_own(tensor, name))
             copy.dtype, copy.shape = tensor.dtype, ir.Shape(tensor.shape.numpy())
             graph.register_initializer(copy)
             node.replace_input_with(index, copy)
+
+
+def _own(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
+    """A tensor of its own: saving writes the value's name into the tensor that it holds."""
+    if tensor.dtype == ir.DataType.STRING:
+        strings = np.reshape(tensor.numpy(), -1).tolist()
+        return ir.StringTensor(strings, shape=ir.Shape(tensor.shape.numpy()), name=name)
+    return ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
 
 
 def fresh_name(base: str, taken: set[str | None]) -> str:

@@ -8,9 +8,10 @@ killed run leaves either the old file or the new one.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,13 @@ def load(path: Path) -> ir.Model:
 
 
 def from_proto(proto: onnx.ModelProto, *, base: Path | None = None) -> ir.Model:
-    """A model from its message; `base` is the folder of its external data."""
+    """A model from its message; `base` is the folder of its external data.
+
+    A message without one is a caller's own and is copied: names are written through to tensors.
+    """
+    if base is None:
+        caller, proto = proto, onnx.ModelProto()
+        proto.CopyFrom(caller)
     try:
         model = ir.from_proto(proto)
     except Exception as error:
@@ -96,13 +103,29 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
                 f"{path}: external data file {place.name} of {tensor.name!r} is missing",
                 hint=f"put it beside {path.name}",
             )
-        end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+        end = _external_end(tensor, entry, path)
         if place.stat().st_size < end:
             raise InputError(
                 f"{path}: external data file {place.name} is truncated "
                 f"({place.stat().st_size} bytes, {tensor.name!r} ends at {end})",
                 hint="copy it again",
             )
+
+
+def _external_end(tensor: onnx.TensorProto, entry: Mapping[str, str], path: Path) -> int:
+    """The byte after a tensor in its data file; InputError where the numbers cannot be."""
+    try:
+        needed = -(-ir.DataType(tensor.data_type).bitwidth * math.prod(tensor.dims) // 8)
+        offset, length = int(entry.get("offset", 0)), int(entry.get("length", needed))
+    except (TypeError, ValueError):
+        offset, needed, length = -1, 0, 0
+    if offset < 0 or length < needed:
+        raise InputError(
+            f"{path}: what it says of the external data of {tensor.name!r} cannot be "
+            f"({', '.join(f'{key} {value}' for key, value in sorted(entry.items()))})",
+            hint="export it again",
+        )
+    return offset + length
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

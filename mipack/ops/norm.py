@@ -17,10 +17,8 @@ def batch_norm(n: NodeView) -> None:
 def instance_norm(n: NodeView) -> None:
     """Averages over the spatial axes of each channel."""
     channel_vectors(n)
-    data = n.x(0)
-    for term in data[2:]:
+    for term in n.x(0)[2:]:
         n.normalise(term)
-    n.mixed(data, range(2, len(data)))
 
 
 def channel_vectors(n: NodeView) -> None:

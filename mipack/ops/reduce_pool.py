@@ -27,17 +27,15 @@ def reduce(n: NodeView) -> None:
             n.freeze(data[axis], "positions of this axis become data")
         elif n.op in AVERAGING:
             n.normalise(data[axis], n.op)
-        n.together(*kept, data[axis])
-    n.together(*kept)
 
 
 def _reduced(n: NodeView, rank: int) -> list[int] | None:
     if n.op.startswith("Arg"):
         return [n.axis(rank)]
     given = n.axes_param(rank, 1)
-    if given is not None:
-        return given if given or not n.attr("noop_with_empty_axes", 0) else []
-    if n.has(1):
+    if given:
+        return given
+    if given is None and n.has(1):
         return None
     return [] if n.attr("noop_with_empty_axes", 0) else list(range(rank))
 

@@ -64,8 +64,7 @@ def _cut(n: NodeView, cut: Cut, own: Term, result: Term) -> None:
     ):
         inner = n.atom(cut.step)
         n.freeze(inner, "stride of a slice")
-        n.eq(own, n.prod(result, inner))
-        n.encode(slots[1], cut.element, own)
+        n.eq(own, n.prod(result, inner))  # the end stays at or beyond the end
     else:
         n.freeze([own, result], "strided slice")
 
@@ -101,7 +100,7 @@ def gather(n: NodeView) -> None:
     if known is not None and known.size == 1 and rank < 2 and is_static(data[axis]):
         at = int(np.reshape(known, -1)[0]) % size_of(data[axis])[0]
         try:
-            n.freeze(n.layout.piece(data[axis], at, at + 1), "selected by index")
+            n.layout.piece(data[axis], at, at + 1)  # one unit: nothing to cut in it
             n.encode(1, 0 if rank else None, data[axis], at)
             return
         except Inexpressible:
@@ -156,9 +155,7 @@ def along(n: NodeView) -> None:
     n.ignore(1)
     frozen = range(len(data)) if axis is None else [axis]
     for j in range(len(n.outputs)):
-        y = n.y(j)
-        n.same(data, y)
-        n.freeze([y[k] for k in frozen if y], "order matters")
+        n.same(data, n.y(j))
     n.freeze([data[k] for k in frozen], "order matters")
     n.mixed(data, frozen)
 

@@ -118,8 +118,8 @@ class _Surgeon:
         copies the size of the very axis that it stands for."""
         if node.op_type != "Reshape":
             return set()
-        own = {e for e, there, axis in self._copies(node, target) if there is axis}
-        return own | {e for e, number in self._settled(target) if number == -1}
+        own = [e for e, there, axis in self._copies(node, target) if there is axis]
+        return {*own, *(e for e, number in self._settled(target) if number == -1)}
 
     def _strays(self, node: ir.Node, encodings: list[Encoding]) -> list[Encoding]:
         """A 0 may copy the size of a cut axis for an axis that has other units and is not cut."""

@@ -7,17 +7,18 @@ original is, and is no worse than the unrefitted cut on held-out rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from mipack.calibrate.taps import BatchLike
-from mipack.errors import VerificationError
+from mipack.errors import InputError, VerificationError
 from mipack.graph.load import runnable, signature
 from mipack.refit.choose import Choice
 from mipack.result import Check
 from mipack.runtime.session import Session
+from mipack.verify.structure import additions, difference
 
 
 def verify(
@@ -28,52 +29,27 @@ def verify(
     Raises VerificationError for the first that fails; nothing is to be written then.
     """
     final, changed = choice.chosen.model, frozenset(choice.chosen.changed)
-    checks = (
-        _structure(proven, final, changed),
-        _signature(original, final),
-        _finite(original, final, batches),
-        _no_worse(choice.divergence, choice.chosen.name),
+    steps: tuple[Callable[[], Check], ...] = (
+        lambda: _structure(proven, final, changed),
+        lambda: _signature(original, final),
+        lambda: _finite(original, final, batches),
+        lambda: _no_worse(choice.divergence, choice.chosen.name),
     )
-    for check in checks:
-        if not check.passed:
-            raise VerificationError(f"{check.name}: {check.detail}", hint="nothing was written")
-    return checks
+    checks: list[Check] = []
+    for step in steps:
+        checks.append(step())
+        if not checks[-1].passed:
+            text = f"{checks[-1].name}: {checks[-1].detail}"
+            raise VerificationError(text, hint="nothing was written")
+    return tuple(checks)
 
 
 def _structure(proven: ir.Model, final: ir.Model, changed: frozenset[str]) -> Check:
     name = "structure: only reported weights differ from the proven cut"
-    ours, theirs = final.graph.initializers, proven.graph.initializers
-    for key, value in ours.items():
-        if key in changed:
-            continue
-        if key not in theirs or not _same(value, theirs[key]):
-            return Check(name, False, f"initializer {key} differs")
-    known = {node.name: node for node in proven.graph}
-    added = 0
-    for node in final.graph:
-        twin = known.pop(node.name, None)
-        if twin is None:
-            operands = [v.name for v in node.inputs if v is not None]
-            if node.op_type != "Add" or not any(v in changed for v in operands):
-                return Check(name, False, f"node {node.name} is new")
-            added += 1
-        elif node.op_type != twin.op_type or _attributes(node) != _attributes(twin):
-            return Check(name, False, f"node {node.name} differs")
-    if known:
-        return Check(name, False, f"node {next(iter(known))} is missing")
-    return Check(name, True, f"{len(changed)} refitted weights, {added} bias additions")
-
-
-def _same(a: ir.Value, b: ir.Value) -> bool:
-    if a.const_value is b.const_value:
-        return True
-    if a.const_value is None or b.const_value is None:
-        return False
-    return a.const_value.tobytes() == b.const_value.tobytes()
-
-
-def _attributes(node: ir.Node) -> str:
-    return str(sorted((k, str(v)) for k, v in node.attributes.items()))
+    problem = difference(proven.graph, final.graph, changed)
+    added = additions(proven.graph, final.graph)
+    found = f"{len(changed)} refitted weights, {added} bias additions"
+    return Check(name, not problem, problem or found)
 
 
 def _signature(original: ir.Model, final: ir.Model) -> Check:
@@ -83,6 +59,15 @@ def _signature(original: ir.Model, final: ir.Model) -> Check:
 
 def _finite(original: ir.Model, final: ir.Model, batches: Sequence[BatchLike]) -> Check:
     name = "runs, and is finite wherever the original is"
+    try:
+        odd = _not_finite(original, final, batches)
+    except InputError as error:
+        return Check(name, False, str(error))
+    return Check(name, not odd, f"output {odd} is not" if odd else f"{len(batches)} batches")
+
+
+def _not_finite(original: ir.Model, final: ir.Model, batches: Sequence[BatchLike]) -> str:
+    """The first output that is finite in the original only, or has another shape; "" if none."""
     sessions = []
     for model in (original, final):
         with runnable(model) as source:
@@ -91,8 +76,8 @@ def _finite(original: ir.Model, final: ir.Model, batches: Sequence[BatchLike]) -
         before, after = (session.run(batch.feeds) for session in sessions)
         for key, value in before.items():
             if not _finite_like(value, after[key]):
-                return Check(name, False, f"output {key} is not")
-    return Check(name, True, f"{len(batches)} batches")
+                return key
+    return ""
 
 
 def _finite_like(before: object, after: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_moments_merge(cuts: list[int], shards: int) -> None:
     site = mlp(4, 9, 3).site("fc1")
     x, z = random_rows(site, 400)
     edges = [0, *sorted(cuts), 400]
-    parts = [(x[a:b], z[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [(x[a:b], z[a:b]) for a, b in itertools.pairwise(edges)]
     whole = accumulate(site, [(x, z)])
     merged = accumulate(site, parts[:shards])
     for part in parts[shards:]:
@@ -133,9 +134,7 @@ def plan(toy: Toy, *, widest: int) -> list[tuple[int, ...]]:
     """The units that every group of narrow readers keeps."""
     evidence = toy.evidence
     groups = [
-        g
-        for g in toy.coupling.free
-        if max(site.features for site in evidence.readers(g)) <= widest
+        g for g in toy.coupling.free if max(site.features for site in evidence.readers(g)) <= widest
     ]
     request = Request(keep=0.5)
     return [g.keep for g in Decider(evidence, groups, request, "mi", None).decide(request).groups]
@@ -166,6 +165,7 @@ def test_waves_give_the_same_as_one_pass(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @given(st.integers(0, 2_000_000))
+@settings(deadline=None)
 def test_waves_hold_every_site_once_within_the_budget(budget: int) -> None:
     sites = SITES
     made = waves(sites, 5, budget)

@@ -27,7 +27,7 @@ def rows(seed: int, count: int = 300, features: int = 8) -> Array:
 
 
 @given(st.integers(0, 999), st.integers(1, 7))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_absorb_is_least_squares_where_the_ridge_vanishes(seed: int, width: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ridge, "shrinkage", lambda count, features: 1e-13)
@@ -42,7 +42,7 @@ def test_absorb_is_least_squares_where_the_ridge_vanishes(seed: int, width: int)
 
 
 @given(st.integers(0, 999), st.integers(1, 7))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_absorb_is_ridge_regression_towards_the_old_weights(seed: int, width: int) -> None:
     """argmin over W, b of |x W0 - x_S W - b|^2 + n ridge level |W - W0_S|^2, on augmented rows."""
     rng = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_keeping_everything_changes_nothing() -> None:
 
 
 def test_what_survivors_determine_is_absorbed_whole() -> None:
-    """The cut half is a linear function of the kept half, so nothing is lost (but for the ridge)."""
+    """The cut half is a linear function of the kept half: nothing is lost but for the ridge."""
     half = rows(3, 4000, 5)
     x = np.concatenate([half, half @ np.random.default_rng(4).normal(size=(5, 5)) + 2], 1)
     weight = np.random.default_rng(5).normal(size=(10, 3))
@@ -100,6 +100,7 @@ def test_dead_units_stay_invertible(rank: int) -> None:
 
 
 @given(st.floats(0, 1e6), st.integers(1, 10_000))
+@settings(deadline=None)
 def test_shrinkage_grows_with_features_per_row(count: float, features: int) -> None:
     here = shrinkage(count, features)
     assert 1e-3 <= here <= 1.0

@@ -193,3 +193,28 @@ def test_windows_of_a_sequence_keep_their_mask() -> None:
     want, samples_of = wanted(made, "windows", feeds, B)
     assert owner.tolist() == samples_of.tolist()
     np.testing.assert_allclose(rows, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a batch of 1 sample and many rows is taken for one that was filled up: only the first "
+    "row counts (RowMap.weights, taps.crop); Batch should say how many rows only fill it",
+)
+def test_every_row_of_whole_feeds_counts() -> None:
+    """Inputs without a common sample axis: a feed is one sample, of as many rows as it has."""
+    net = Net(8)
+    x, edges = net.input("x", ("nodes", 5)), net.input("edges", (2, "edges"))
+    shift = net.node("ReduceSum", edges, keepdims=0)
+    h = net.node("Add", net.relu(net.dense(x, 5, C, name="first")), shift)
+    y = net.dense(h, C, 3, name="site")
+    sizes = (6, 4), (3, 5), (9, 4)
+    feeds = [
+        {
+            "x": net.rng.normal(size=(nodes, 5)).astype(np.float32),
+            "edges": net.rng.normal(size=(2, count)).astype(np.float32),
+        }
+        for nodes, count in sizes
+    ]
+    made = Toy(net.proto({y: ("nodes", 3)}), feeds)
+    assert [batch.samples for batch in made.batches] == [1, 1, 1]
+    assert made.calibration.moments["site"].count == sum(nodes for nodes, _ in sizes)

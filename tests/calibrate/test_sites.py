@@ -202,6 +202,7 @@ def units_at(term: Term, atom: Term) -> list[int | None]:
 
 
 @given(axes())
+@settings(deadline=None)
 def test_unit_positions_against_spelling_out(case: tuple[Term, Term]) -> None:
     term, atom = case
     spelled = units_at(term, atom)

@@ -180,3 +180,18 @@ def pad_by_data(b: Build) -> str:
     amounts = b.Concat([0], b.Unsqueeze(zero, [0]), [0], b.Unsqueeze(b.Add(zero, np.int64(2)), [0]),
                        axis=0)  # fmt: skip
     return b.lin(b.Pad(b.lin("x", 16, 24), amounts), 26, 5)
+
+
+@sums(cut=[4, (2, 4), (8, 4), (3, 4)])
+def pad_the_dims_of_heads(b: Build) -> str:
+    """Only the listed axis is padded; heads pass, and each has padded dims of its own."""
+    h = b.Pad(b.Reshape(b.lin("x", 16, 32), [0, 4, 8]), [2, 3], np.float32(0.5), [2])
+    return b.lin(b.Reshape(b.Sigmoid(h), [0, 52]), 52, 5)
+
+
+@sums(cut=[4], stays={6: "padded axis"})
+def pad_that_shifts_beside_a_residual(b: Build) -> str:
+    """[B, 4, 6] shifted along its dims and added: heads are not chosen per dim."""
+    h = b.Add(b.Reshape(b.lin("x", 16, 24), [0, 4, 6]), b.w(6, scale=1.0))
+    h = b.Sigmoid(b.Add(h, b.Pad(h, [1, -1], np.float32(0), [2])))
+    return b.lin(b.Reshape(h, [0, 24]), 24, 5)

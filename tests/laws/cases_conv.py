@@ -147,3 +147,59 @@ def places_of_a_max_pool_count_channels(b: Build) -> str:
 def unread_places_of_a_max_pool(b: Build) -> str:
     y, _ = b.MaxPool(b.conv("x", 3, 8), n=2, kernel_shape=[2, 2], strides=[2, 2])
     return b.conv(y, 8, 4, 1)
+
+
+@convolutions(cut=[4, 6, 8], x=("S", 16))
+def heads_as_a_batch(b: Build) -> str:
+    """[24, S] read as 4 sequences of 6 channels: the batch is a group like any other."""
+    h = b.Reshape(b.Transpose(b.lin("x", 16, 24), perm=[1, 0]), [4, 6, -1])
+    h = b.Sigmoid(b.Conv(h, b.w(8, 6, 3), b.w(8), pads=[1, 1]))  # [4, 8, S]
+    return b.lin(b.Transpose(b.Reshape(h, [32, -1]), perm=[1, 0]), 32, 5)
+
+
+@convolutions(cut=[], stays={24: "spatial", 12: "spatial"})
+def pooled_units(b: Build) -> str:
+    """Maxout: the window slides over units, so they stay."""
+    h = b.MaxPool(b.Unsqueeze(b.lin("x", 16, 24), [1]), kernel_shape=[2], strides=[2])
+    return b.lin(b.Squeeze(h, [1]), 12, 5)
+
+
+@convolutions(cut=[4], stays={6: "spatial"})
+def pooled_beside_a_residual(b: Build) -> str:
+    """[B, 4, 6] pooled along the last axis: channels are not chosen per place."""
+    h = b.Add(b.Reshape(b.lin("x", 16, 24), [0, 4, 6]), b.w(6, scale=1.0))
+    h = b.Add(h, b.MaxPool(h, kernel_shape=[3], pads=[1, 1]))
+    return b.lin(b.Reshape(b.Sigmoid(h), [0, 24]), 24, 5)
+
+
+# ------------------------------------------------- channels beside a batch that is tied to others
+
+
+@convolutions(cut=[4, 6], x=("S", 16))
+def batch_tied_to_the_outputs(b: Build) -> str:
+    """[4, 6, S] -> [4, 4, S] added to its transpose: every 6 is beside a 4, yet not the same 4."""
+    h = b.Reshape(b.Transpose(b.lin("x", 16, 24), perm=[1, 0]), [4, 6, -1])
+    y = b.Conv(h, b.w(4, 6, 3), pads=[1, 1])
+    return _rows(b, b.Add(y, b.Transpose(y, perm=[1, 0, 2])), 16)
+
+
+@convolutions(cut=[4, 6], x=("S", 16))
+def batch_tied_to_the_inputs(b: Build) -> str:
+    h = b.Reshape(b.Transpose(b.lin("x", 16, 16), perm=[1, 0]), [4, 4, -1])
+    h = b.Add(h, b.Transpose(h, perm=[1, 0, 2]))
+    return _rows(b, b.Conv(h, b.w(6, 4, 3), pads=[1, 1]), 24)
+
+
+@convolutions(cut=[4, 3, (2, 3)], x=("S", 16))
+def batch_tied_to_the_inputs_of_a_group(b: Build) -> str:
+    """The 4 are met alone, groups only beside a 4: still groups are not chosen per 4."""
+    h = b.Reshape(b.Transpose(b.lin("x", 16, 48), perm=[1, 0]), [4, 3, 4, -1])
+    h = b.Add(h, b.w(4, 1, scale=1.0))
+    h = b.Add(h, b.Transpose(h, perm=[2, 1, 0, 3]))
+    y = b.Conv(b.Reshape(h, [4, 12, -1]), b.w(6, 4, 3), pads=[1, 1], group=3)
+    return _rows(b, y, 24)
+
+
+def _rows(b: Build, y: str, width: int) -> str:
+    y = b.Transpose(b.Reshape(b.Sigmoid(y), [width, -1]), perm=[1, 0])
+    return b.lin(y, width, 5)

@@ -134,7 +134,7 @@ def prelu_slope_per_channel(b: Build) -> str:
 
 @elementwise(cut=[10], x=("B", 3, 10, 10))
 def all_axes_of_one_size(b: Build) -> str:
-    """Matching is by position: [10] lies along the width of the image, [10, 1, 1] along channels."""
+    """Matching is by position: [10] lies along the width of images, [10, 1, 1] along channels."""
     h = b.Mul(b.conv("x", 3, 10), b.w(10, scale=1.0))
     return b.conv(b.Mul(h, b.w(10, 1, 1)), 10, 4, 1)
 
@@ -159,6 +159,12 @@ def cast_like_follows_its_first_operand(b: Build) -> str:
 def dropout_whose_mask_is_read(b: Build) -> str:
     y, mask = b.Dropout(b.lin("x", 16, 24), n=2)
     return b.lin(b.Where(mask, y, np.float32(3)), 24, 5)
+
+
+@elementwise(opsets=(10, 18), cut=[24])
+def dropout_of_which_only_the_mask_is_read(b: Build) -> str:
+    _, mask = b.Dropout(b.lin("x", 16, 24), n=2)
+    return b.lin(b.Cast(mask, to=FLOAT), 24, 5)
 
 
 @elementwise(cut=[24])

@@ -172,3 +172,13 @@ def contraction_over_the_sequence(b: Build) -> str:
     k, v = b.Add(b.Elu(b.lin("x", 16, 24)), np.float32(1)), b.lin("x", 16, 10)
     q = b.Add(b.Elu(b.lin("x", 16, 24)), np.float32(1))
     return b.lin(b.MatMul(q, b.MatMul(b.Transpose(k, perm=[0, 2, 1]), v)), 10, 5)
+
+
+@contractions(cut=[4, 6], x=(16,))
+def square_result_added_to_its_transpose(b: Build) -> str:
+    """[4, 6] x [6, 4] with both 4 tied: the 6 are beside a 4 everywhere, yet not the same 4."""
+    h = b.Reshape(b.MatMul("x", b.w(16, 24)), [4, 6])
+    g = b.Reshape(b.Sigmoid(b.MatMul("x", b.w(16, 24))), [6, 4])
+    y = b.Gemm(h, g)
+    y = b.Sigmoid(b.Add(y, b.Transpose(y, perm=[1, 0])))
+    return b.MatMul(b.Reshape(y, [16]), b.w(16, 5))

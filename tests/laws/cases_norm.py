@@ -178,3 +178,18 @@ def softmax_over_the_sequence(b: Build) -> str:
     """What is averaged over is dynamic; before opset 13 the transposed form does the same."""
     gate = b.Softmax(b.Transpose(b.lin("x", 16, 24), perm=[0, 2, 1]), axis=2)
     return b.lin(b.Transpose(b.Mul(gate, gate), perm=[0, 2, 1]), 24, 5)
+
+
+@norms(cut=[4], stays={6: WIDTH}, **TOKENS)
+def layer_normalization_whose_mean_alone_is_read(b: Build) -> str:
+    _, mean, _ = b.LayerNormalization(b.Reshape(b.lin("x", 16, 24), [0, 0, 4, 6]), b.w(6), n=3)
+    return b.lin(b.Reshape(mean, [0, 0, 4]), 4, 5)
+
+
+@norms(opsets=(21,), cut=[4], stays={6: WIDTH}, x=("B", 3, 10, 10))
+def group_normalization_after_a_vector_per_channel_of_a_group(b: Build) -> str:
+    """The channels of a group are met without their group: groups are not chosen per channel."""
+    h = b.Reshape(b.conv("x", 3, 24), [0, 4, 6, 10, 10])
+    h = b.Reshape(b.Mul(h, b.w(6, 1, 1, scale=1.0)), [0, 24, 10, 10])
+    h = b.GroupNormalization(h, b.w(24), b.w(24), num_groups=4)
+    return b.conv(b.Relu(h), 24, 5, 1)

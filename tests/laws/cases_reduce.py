@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from lawkit import TOKENS, Build, Case, Cases
+from onnx import AttributeProto, helper
 
 from mipack.ops.reduce_pool import AVERAGING, EXACT
 
@@ -53,6 +54,15 @@ def all_axes_without_an_operand(b: Build) -> str:
 def empty_list_of_axes_is_all(b: Build) -> str:
     h = b.Reshape(b.lin("x", 16, 24), [0, 4, 6])
     mean = b.ReduceMean(h, b.const([], "int64"), keepdims=0)
+    return b.lin(b.Reshape(b.Mul(h, mean), [0, 24]), 24, 5)
+
+
+@reductions(opsets=(11, 13), cut=[], stays={4: "ReduceMean", 6: "ReduceMean"})
+def empty_attribute_of_axes_is_all(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 24), [0, 4, 6])
+    mean = b.ReduceMean(h, keepdims=0)
+    none = helper.make_attribute("axes", [], attr_type=AttributeProto.INTS)
+    b.nodes[-1].attribute.append(none)
     return b.lin(b.Reshape(b.Mul(h, mean), [0, 24]), 24, 5)
 
 

@@ -279,6 +279,66 @@ def rows_scattered(b: Build) -> str:
     return b.lin(b.ScatterND(h, b.const([[0, 0], [1, 2], [1, 1]]), rows), 24, 5)
 
 
+@selections(cut=[4], x=(16,))
+def units_by_number_per_unit_of_a_batch(b: Build) -> str:
+    """The batch of GatherND is a group: what is read and the numbers lose the same."""
+    h = b.Reshape(b.MatMul("x", b.w(16, 24)), [4, 6])
+    places = b.Cast(b.Mul(b.Sigmoid(b.MatMul("x", b.w(16, 4))), np.float32(5.9)), to=7)
+    return b.MatMul(b.GatherND(h, b.Unsqueeze(places, [1]), batch_dims=1), b.w(4, 5))
+
+
+@selections(cut=[24], stays={7: "scattered", 30: "indexed"}, x=(16,))
+def rows_scattered_by_a_list(b: Build) -> str:
+    updates = b.Sigmoid(b.Reshape(b.MatMul("x", b.w(16, 168)), [7, 24]))
+    rows = b.const([[3], [9], [0], [29], [11], [4], [5]])
+    return b.MatMul(b.ScatterND(b.w(30, 24, scale=1.0), rows, updates), b.w(24, 5))
+
+
+RESIDUAL = {"cut": [4], "stays": {6: ""}, "x": ("B", 16)}
+"""[B, 4, 6] with its last axis moved along and added back: as 6 is met alone (a vector), 4 might
+be taken for a family chosen per unit of 6; but 6 is mixed, so 4 is kept alike all along."""
+
+
+def _heads(b: Build) -> str:
+    return str(b.Add(b.Reshape(b.lin("x", 16, 24), [0, 4, 6]), b.w(6, scale=1.0)))
+
+
+def _out(b: Build, h: str) -> str:
+    return b.lin(b.Reshape(b.Sigmoid(h), [0, 24]), 24, 5)
+
+
+@selections(**RESIDUAL)
+def flipped_beside_a_residual(b: Build) -> str:
+    h = _heads(b)
+    return _out(b, b.Add(h, b.Slice(h, [-1], [-FAR], [2], [-1])))
+
+
+@selections(**RESIDUAL)
+def permuted_beside_a_residual(b: Build) -> str:
+    h = _heads(b)
+    return _out(b, b.Add(h, b.Gather(h, [2, 5, 0, 1, 3, 4], axis=2)))
+
+
+@selections(**RESIDUAL)
+def summed_up_beside_a_residual(b: Build) -> str:
+    h = _heads(b)
+    return _out(b, b.Add(h, b.CumSum(h, np.int64(2))))
+
+
+@selections(**RESIDUAL)
+def elements_beside_a_residual(b: Build) -> str:
+    h = _heads(b)
+    places = b.Cast(b.Mul(b.Sigmoid(h), np.float32(5.9)), to=7)
+    return _out(b, b.Add(h, b.GatherElements(h, places, axis=2)))
+
+
+@selections(cut=[4], stays={6: ""}, x=(16,))
+def rows_beside_a_residual(b: Build) -> str:
+    h = b.Add(b.Reshape(b.MatMul("x", b.w(16, 24)), [6, 4]), b.w(6, 1, scale=1.0))
+    h = b.Add(h, b.GatherND(h, b.const([[3], [5], [0], [1], [2], [4]])))
+    return b.MatMul(b.Reshape(b.Sigmoid(h), [24]), b.w(24, 5))
+
+
 # ---------------------------------------------------------------- along an axis
 
 
@@ -316,6 +376,14 @@ def reversed_sequences(b: Build) -> str:
     return b.lin(b.ReverseSequence(h, b.const([7, 2, 5]), batch_axis=1, time_axis=0), 24, 5)
 
 
+@selections(cut=[3], stays={7: "order matters"}, x=(16,))
+def reversed_sequences_of_a_cut_batch(b: Build) -> str:
+    """The lengths are a constant per sequence."""
+    h = b.Sigmoid(b.Reshape(b.MatMul("x", b.w(16, 21)), [7, 3]))
+    h = b.ReverseSequence(h, b.const([7, 2, 5]), batch_axis=1, time_axis=0)
+    return b.MatMul(b.Reshape(h, [21]), b.w(21, 5))
+
+
 @selections(cut=[], stays={24: "order matters"}, x=("B", 3, 16))
 def reversed_units_by_length(b: Build) -> str:
     h = b.Transpose(b.lin("x", 16, 24), perm=[2, 1, 0])  # [24, 3, B]
@@ -334,7 +402,5 @@ def triangle(b: Build) -> str:
 def focus(b: Build) -> str:
     """Space to depth by strided slices of an image."""
     h = b.conv("x", 3, 4)
-    parts = [
-        b.Slice(h, [i, j], [FAR, FAR], [2, 3], [2, 2]) for i in (0, 1) for j in (0, 1)
-    ]
+    parts = [b.Slice(h, [i, j], [FAR, FAR], [2, 3], [2, 2]) for i in (0, 1) for j in (0, 1)]
     return b.conv(b.Sigmoid(b.Concat(*parts, axis=1)), 16, 5, 1)

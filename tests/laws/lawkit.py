@@ -36,11 +36,14 @@ SIZES = {"B": (2, 3, 5), "S": (7, 11, 6), "W": (10, 14, 18), "H": (12, 16, 20)}
 ROUNDING = 2e-5
 """Relative to the largest entry of a tensor: float32 sums of up to 400 terms in another order."""
 
-MOVES = frozenset(
-    "Cast Clip Concat Dropout Expand Flatten Gather GatherElements GatherND Identity Neg Pad Relu "
-    "Reshape ReverseSequence ScatterElements ScatterND Slice Split Squeeze Tile TopK Transpose "
-    "Trilu Unsqueeze Where Max Min MaxPool GlobalMaxPool".split()
-)
+# fmt: off
+MOVES = frozenset([
+    "Cast", "Clip", "Concat", "Dropout", "Expand", "Flatten", "Gather", "GatherElements",
+    "GatherND", "GlobalMaxPool", "Identity", "Max", "MaxPool", "Min", "Neg", "Pad", "Relu",
+    "Reshape", "ReverseSequence", "ScatterElements", "ScatterND", "Slice", "Split", "Squeeze",
+    "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where",
+])
+# fmt: on
 """Ops that only move, choose or drop numbers: exact inputs give bit-equal outputs."""
 
 
@@ -85,7 +88,7 @@ class Build:
             for _ in range(n):
                 self.count += 1
                 outs.append(f"{op}_{self.count}")
-            made = helper.make_node(op, names, outs, domain=domain, **attributes)
+            made = helper.make_node(op, names, outs, domain=domain or None, **attributes)
             self.nodes.append(made)
             return outs[0] if n == 1 else outs
 
@@ -181,9 +184,7 @@ class Studied:
         for node in pruned.graph:
             if node.op_type == "Shape":
                 continue  # in new coordinates, where nobody reads an element that is cut
-            exact = node.op_type in MOVES and all(
-                v is None or v.name in equal for v in node.inputs
-            )
+            exact = node.op_type in MOVES and all(v is None or v.name in equal for v in node.inputs)
             for name in (v.name or "" for v in node.outputs):
                 expected = self._sliced(keep, name, want)
                 if expected is None:
@@ -298,9 +299,7 @@ def check_groups(case: Case, studied: Studied) -> None:
     """The groups are those that the case says."""
     groups = studied.coupling.groups
     if case.cut is not None:
-        found = sorted(
-            (g.size, *(size_of(c)[0] for c in g.within)) for g in studied.cuttable
-        )
+        found = sorted((g.size, *(size_of(c)[0] for c in g.within)) for g in studied.cuttable)
         expected = sorted((e,) if isinstance(e, int) else tuple(e) for e in case.cut)
         assert found == expected, {g.name: (*g.frozen, *g.width) for g in groups}
     for size, words in case.stays.items():

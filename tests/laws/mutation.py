@@ -9,6 +9,7 @@ something else of its groups, breaks the law, or cannot be run any more. Takes m
 
 from __future__ import annotations
 
+import linecache
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,7 +19,10 @@ from typing import Any
 
 from lawkit import Case, check_groups
 
+import mipack.ops
 from mipack.graph.view import NodeView
+
+RULES = Path(mipack.ops.__file__).parent
 
 STATEMENTS = ("eq", "same", "align", "encode", "freeze", "normalise", "together", "mixed")
 Site = tuple[str, int, str]
@@ -30,6 +34,11 @@ def _caller() -> tuple[str, int] | None:
     frame = sys._getframe(2)
     name = Path(frame.f_code.co_filename)
     return (name.name, frame.f_lineno) if name.parent.name == "ops" else None
+
+
+def source_of(site: Site) -> str:
+    """The text of the line."""
+    return linecache.getline(str(RULES / site[0]), site[1]).strip()
 
 
 @contextmanager
@@ -101,4 +110,4 @@ if __name__ == "__main__":
     from test_laws import CASES
 
     for found in survivors(CASES, tuple(Path(a).name for a in sys.argv[1:])):
-        print(*found)
+        print(*found, source_of(found))

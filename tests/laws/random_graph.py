@@ -258,7 +258,9 @@ class Chain:
         size = int(self.shape[axis])
         if self.draw(2) and len(axes) > 1:
             at = np.int64(self.draw(2 * size) - size)
-            self.put(self.b.Gather(self.x, at, axis=axis), [*self.shape[:axis], *self.shape[axis + 1 :]])
+            self.put(
+                self.b.Gather(self.x, at, axis=axis), [*self.shape[:axis], *self.shape[axis + 1 :]]
+            )
             return True
         listed = [self.draw(size) for _ in range(self.pick([1, 3]))]
         self.put(self.b.Gather(self.x, listed, axis=axis),
@@ -284,7 +286,9 @@ class Chain:
         same = [x for x, shape in self.kept if shape == self.shape and x != self.x]
         if not same:
             return False
-        self.put(getattr(self.b, self.pick(["Add", "Mul", "Max"]))(self.x, self.pick(same)), self.shape)
+        self.put(
+            getattr(self.b, self.pick(["Add", "Mul", "Max"]))(self.x, self.pick(same)), self.shape
+        )
         return True
 
     def product(self) -> bool:

@@ -32,7 +32,10 @@ class Refit:
         """Squared error of the first output on the held-out batches, as a share of its variance."""
         name = self.toy.prepared.signature.outputs[0].name
         pairs = [
-            (run(model, b.feeds)[name][: b.samples], run(self.toy.proto, b.feeds)[name][: b.samples])
+            (
+                run(model, b.feeds)[name][: b.samples],
+                run(self.toy.proto, b.feeds)[name][: b.samples],
+            )
             for b in self.toy.batches[-1:]
         ]
         got, want = (np.concatenate(side).astype(float) for side in zip(*pairs, strict=True))
@@ -224,7 +227,9 @@ def test_only_reported_weights_change() -> None:
     for model in (made.near.model, made.walked.model):
         for name, value in made.plain.graph.initializers.items():
             if name not in made.walked.changed:
-                np.testing.assert_array_equal(value.const_value.numpy(), value_of(model.graph, name))
+                np.testing.assert_array_equal(
+                    value.const_value.numpy(), value_of(model.graph, name)
+                )
 
 
 def test_shared_weights_are_left_alone() -> None:
@@ -299,7 +304,9 @@ def test_a_computed_bias_survives() -> None:
     h = net.relu(net.dense(x, 6, 12, name="a"))
     twins(net, "a", 12)
     axes = net.weight("axes", np.array([0], np.int64))
-    moving = net.node("Squeeze", net.dense(net.node("ReduceMean", x, axes=[0]), 6, 4, name="c"), axes)
+    moving = net.node(
+        "Squeeze", net.dense(net.node("ReduceMean", x, axes=[0]), 6, 4, name="c"), axes
+    )
     y = net.node("Gemm", h, net.weight("b.w", (12, 4)), moving, name="b")
     made = refit(finished(net, y, 6), a=np.arange(6))
     assert made.error(made.walked.model) < 1e-3

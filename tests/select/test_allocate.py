@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ class Case:
         atoms = [layout.atom(size) for size in sizes]
         ends = [layout.atom(int(rng.integers(2, 6))) for _ in range(2)]
         chain = [ends[0], *atoms, ends[1]]
-        products = [[a, b] for a, b in zip(chain, chain[1:], strict=False)]
+        products = [[a, b] for a, b in pairwise(chain)]
         if rng.random() < 0.5:
             products.append([atoms[0], atoms[-1]])  # a shortcut, or a square
         self.cost = Cost(products, products[:2])
@@ -117,7 +117,10 @@ def test_nothing_that_fits_is_left_unspent(seed: int) -> None:
     for option in case.options:
         atom = option.group.atom
         wider = {**widths, atom: widths[atom] + 1}
-        if wider[atom] <= option.group.size and option.loss[widths[atom]] > option.loss[wider[atom]]:
+        if (
+            wider[atom] <= option.group.size
+            and option.loss[widths[atom]] > option.loss[wider[atom]]
+        ):
             assert budget.total(case.cost, wider) > budget.target
 
 
@@ -159,6 +162,7 @@ def test_a_budget_out_of_reach_says_what_is_reachable(of: str) -> None:
 
 
 @given(st.floats(0, 1), st.integers(1, 300))
+@settings(deadline=None)
 def test_uniform_keeps_exactly_its_share(share: float, size: int) -> None:
     atom = Layout().atom(size)
     assert uniform([group("g", atom, size)], share) == {atom: max(1, round(share * size))}

@@ -71,9 +71,7 @@ def decider(toy: Toy, request: Request, criterion: str = "magnitude") -> Decider
 
 
 REQUESTS = st.builds(
-    lambda kind, share, allocate, step: Request(
-        **{kind: share}, allocate=allocate, round_to=step
-    ),
+    lambda kind, share, allocate, step: Request(**{kind: share}, allocate=allocate, round_to=step),
     st.sampled_from(["keep", "macs", "params"]),
     st.floats(0.3, 1),
     st.sampled_from(["information", "uniform"]),
@@ -156,7 +154,7 @@ def test_a_pattern_that_matches_nothing_is_refused(
 
 @pytest.mark.parametrize(("only", "exclude"), [((), ("*",)), (("head:out",), ())])
 def test_nothing_left_to_prune_is_refused(only: tuple[str, ...], exclude: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="nothing can be pruned.*interface"):
+    with pytest.raises(InputError, match=r"nothing can be pruned.*interface"):
         chosen_groups(NET.coupling, only, exclude)
 
 

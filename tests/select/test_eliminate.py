@@ -93,12 +93,12 @@ def test_costs_of_several_sites_add_up(seed: int, blocks: list[int]) -> None:
     np.testing.assert_allclose(got.loss, want.loss, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize(("units", "block"), [(200, 1), (150, 3), (140, 9)])
+@pytest.mark.parametrize(("units", "block"), [(200, 1), (140, 3), (130, 4)])
 def test_rounds_of_several_units_lose_what_they_say(units: int, block: int) -> None:
     """More than 128 units: a round removes several, and the sums of their costs stay exact."""
     problems = [problem(units, units, block, others=5)]
     got = found(problems, units)
-    widths = np.unique(np.linspace(0, units, 12).astype(int))
+    widths = np.unique(np.linspace(0, units, 7).astype(int))
     gone = [got.order[: units - k].tolist() for k in widths]
     want = [problems[0].loss(units_gone) for units_gone in gone]
     np.testing.assert_allclose(got.loss[widths], want, rtol=1e-5, atol=1e-8)

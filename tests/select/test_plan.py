@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import mlp
 
@@ -40,6 +40,7 @@ PLANS = st.builds(
 
 
 @given(PLANS)
+@settings(deadline=None)
 def test_a_plan_is_read_back_as_it_was_written(plan: Plan) -> None:
     text = plan.dumps()
     assert json.loads(text) == json.loads(json.dumps(plan.to_json()))
@@ -48,6 +49,7 @@ def test_a_plan_is_read_back_as_it_was_written(plan: Plan) -> None:
 
 
 @given(st.sampled_from(["@", '"@"', "groups", "[", "], ["]), PLANS)
+@settings(deadline=None)
 def test_no_name_confuses_the_file(name: str, plan: Plan) -> None:
     odd = replace(plan, settings={name: name}, sizes={name: 3}, model=name)
     assert loaded(odd.dumps()) == odd
