@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from pathlib import Path
 
 import pytest
+
+# Threads that spin between small products are slow where tests share the cores (see cli/app.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parent.parent
 

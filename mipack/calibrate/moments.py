@@ -17,7 +17,7 @@ import numpy as np
 
 from mipack.calibrate.sites import Site
 from mipack.errors import PlanMismatch
-from mipack.graph.load import publish
+from mipack.graph.load import publish, staging
 
 if TYPE_CHECKING:
     import torch
@@ -75,13 +75,15 @@ class Accumulator:
     """Collects the moments of one site, on the device that rows arrive on.
 
     Rows are buffered to `CHUNK` before they are multiplied: many small products would spend their
-    time adding into the float64 sums.
+    time adding into the float64 sums. The first chunk's mean is taken from all rows, and put back
+    in float64: a large mean would drown a small variance in float32 products.
     """
 
     def __init__(self, site: Site, columns: int, device: str = "cpu") -> None:
         n = site.features
         self._full = n <= FEATURES_MOST
         self._count, self._waiting = 0, 0
+        self._centre: torch.Tensor | None = None
         self._buffer: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._first = _zeros(device, n)
         self._second = _zeros(device, n, n) if self._full else _zeros(device, n)
@@ -97,11 +99,14 @@ class Accumulator:
     def _flush(self) -> None:
         import torch
 
-        if not self._buffer:
+        if not self._waiting:
             return
         rows = torch.cat([r for r, _ in self._buffer]).to(torch.float32)
         scores = torch.cat([s for _, s in self._buffer]).to(torch.float32)
         ones = torch.ones(len(rows), dtype=torch.float32, device=rows.device)
+        if self._centre is None:
+            self._centre = ones @ rows / len(rows)
+        rows = rows - self._centre
         self._buffer, self._waiting = [], 0
         self._count += len(rows)
         self._first += ones @ rows  # a product: faster by far than a sum over the first axis
@@ -112,8 +117,20 @@ class Accumulator:
 
     def result(self) -> Moments:
         """The sums so far, on the host."""
+        import torch
+
         self._flush()
-        sums = (self._first, self._second, self._scores, self._cross)
+        first, second, cross = self._first, self._second, self._cross
+        if self._centre is not None:
+            c, n = self._centre.double(), self._count
+            if self._full:
+                second = second + torch.outer(c, first) + torch.outer(first, c)
+                second = second + n * torch.outer(c, c)
+            else:
+                second = second + 2 * c * first + n * c * c
+            cross = cross + torch.outer(c, self._scores)
+            first = first + n * c
+        sums = (first, second, self._scores, cross)
         return Moments(float(self._count), *(total.cpu().numpy() for total in sums))
 
 
@@ -147,10 +164,10 @@ class Calibration:
             moments = self.moments[name]
             for field in ("count", "first", "second", "scores", "cross"):
                 arrays[f"{index}.{field}"] = np.asarray(getattr(moments, field))
-        temporary = path.with_name(f".{path.name}.part")
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        publish(temporary, path)
+        with staging(path) as folder:
+            with (folder / "moments").open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            publish(folder / "moments", path)
 
 
 def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibration:
@@ -176,7 +193,9 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
             }
             samples, found = int(data["samples"]), str(data["data_key"])
             return Calibration(moments, data["curvature"], samples, model_key, found)
-    except (OSError, ValueError, KeyError) as error:
+    except PlanMismatch:
+        raise
+    except Exception as error:  # a damaged archive fails in many ways
         raise PlanMismatch(
             f"{path} is not a readable moments file", hint="delete it and calibrate again"
         ) from error

@@ -60,7 +60,8 @@ def find_bias(graph: ir.Graph, linear: Linear, node: ir.Node) -> str | None:
     outputs = shape_of(graph, linear.w)[linear.w_out]
     last = linear.window is None and linear.w_out > linear.w_in  # where a vector is added
     vector = shape_of(graph, other.name or "")
-    fits = (last and vector == (outputs,)) or (not last and vector == (outputs, 1))
+    column = linear.window is None and not last and vector == (outputs, 1)
+    fits = (last and vector == (outputs,)) or column
     return other.name if fits else None
 
 
@@ -72,14 +73,15 @@ def ensure_bias(graph: ir.Graph, linear: Linear, node: ir.Node, taken: set[str |
     outputs = shape_of(graph, linear.w)[linear.w_out]
     dtype = value_of(graph, linear.w).dtype
     name = fresh_name(f"{node.name}.bias", taken)
-    if linear.bias_slot is not None:
+    if linear.bias_slot is not None and linear.bias is None:
         if len(node.inputs) <= linear.bias_slot:
             node.resize_inputs(linear.bias_slot + 1)
         value = add_weight(graph, name, np.zeros(outputs, dtype))
         node.replace_input_with(linear.bias_slot, value)
         return name
     y = node.outputs[0]
-    ones = 0 if linear.w_out > linear.w_in else 1  # W x: the outputs are the last axis but one
+    window = linear.window  # W x: the outputs are the last axis but one; Conv: before the places
+    ones = len(window.kernel) if window else int(linear.w_out < linear.w_in and not linear.bias)
     value = add_weight(graph, name, np.zeros((outputs, *[1] * ones), dtype))
     users, public = list(y.uses()), y.is_graph_output()
     add = ir.node("Add", [y, value], name=fresh_name(f"{node.name}.add_bias", taken))

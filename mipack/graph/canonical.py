@@ -150,7 +150,7 @@ def _compute(graph: ir.Graph, results: list[ir.Value], ir_version: int) -> Array
 def _name(graph: ir.Graph) -> None:
     """Every node gets a name of its own, from its first output where it has none: reports and plans
     speak of nodes by name, and exporters may give one name twice."""
-    taken = {node.name for node in graph.all_nodes() if node.name}
+    taken = {node.name for node in graph.all_nodes()}
     met: set[str] = set()
     for node in graph.all_nodes():
         base = node.name or next((v.name for v in node.outputs if v.name), None) or node.op_type

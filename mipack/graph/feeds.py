@@ -61,10 +61,13 @@ def _pairs(signature: Signature, real: Sequence[Feeds], sizes: dict[str, int]) -
     for feeds in real[:1]:
         for grow in GROW:
             yield from _resized(signature, feeds, grow)
-    if len(real) > 1:
-        yield _most_different(signature, real)
     if real:
-        yield from _resized(signature, real[0], GROW[0], leading=True)
+        two = _most_different(signature, real) if len(real) > 1 else (real[0], real[0])
+        # batches hold equally many samples: of the first size, no two of them tell anything
+        small, large = (_resized(signature, f, GROW[0], leading=True) for f in two)
+        yield from ((start, grown) for (start, _), (_, grown) in zip(small, large, strict=False))
+        if len(real) > 1:
+            yield two
     else:
         for tie in (False, True):
             feeds = synthetic_feeds(signature, sizes=sizes, tie_samples=tie)

@@ -180,10 +180,8 @@ def digest(model: ir.Model) -> str:
         if value.const_value is not None:
             state.update(f"{name} {value.const_value.dtype} {value.const_value.shape}".encode())
             state.update(value.const_value.tobytes())
-    for node in model.graph.all_nodes():
-        names = [v.name if v is not None else "" for v in (*node.inputs, *node.outputs)]
-        attributes = [str(a) for a in node.attributes.values()]
-        state.update(f"{node.domain} {node.op_type} {names} {attributes}".encode())
+    for node in [*model.graph, *(n for f in model.functions.values() for n in f)]:
+        state.update(ir.to_proto(node).SerializeToString(deterministic=True))
     return state.hexdigest()
 
 
@@ -218,7 +216,7 @@ def save(model: ir.Model, path: Path) -> tuple[Path, ...]:
     external = bool(model.meta.get(EXTERNAL_KEY)) or weight_bytes(model) >= EXTERNAL_ABOVE
     data = path.with_name(path.name + ".data")
     files: tuple[Path, ...] = (data, path) if external else (path,)
-    with _staging(path) as folder:
+    with staging(path) as folder:
         if external:
             ir.save(model, folder / path.name, external_data=data.name)
         else:
@@ -231,7 +229,8 @@ def save(model: ir.Model, path: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def _staging(path: Path) -> Iterator[Path]:
+def staging(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`; InputError where nothing can be written there."""
     try:
         with tempfile.TemporaryDirectory(prefix=".mipack-", dir=path.parent) as folder:
             yield Path(folder)
@@ -255,7 +254,7 @@ def publish(temporary: Path, target: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically."""
-    with _staging(path) as folder:
+    with staging(path) as folder:
         (folder / path.name).write_text(text, encoding="utf-8")
         publish(folder / path.name, path)
 

@@ -109,6 +109,11 @@ class Meter:
     def _silenced(self, group: Group, kept: Array, changed: Mapping[str, Array]) -> Session:
         coupling = self._evidence.coupling
         model = masked(coupling, Keep({group.atom: kept}))
+        nodes, taken = node_names(model.graph), names_of(model.graph)
+        for site in self._evidence.readers(group):  # a bias that only the meter's model has
+            if changed and self._bias[site.name] not in model.graph.initializers:
+                name = ensure_bias(model.graph, site.linear, nodes[site.name], taken)
+                changed = {**changed, name: changed[self._bias[site.name]]}
         for name, array in changed.items():
             if name in model.graph.initializers:
                 set_weight(model.graph, name, array)

@@ -72,7 +72,10 @@ def test_refit_and_information_beat_magnitude(shared: Path, tmp_path: Path, keep
     """At one budget: the default against magnitude without refit."""
     model, data = shared / "models/minilm-sst2/model.onnx", shared / "data/sst2"
     accuracy = {}
-    for name, options in {"mi": (), "magnitude": ("--criterion", "magnitude", "--no-refit")}.items():
+    for name, options in {
+        "mi": (),
+        "magnitude": ("--criterion", "magnitude", "--no-refit"),
+    }.items():
         out = tmp_path / f"{name}.onnx"
         mipack(
             "prune", model, "--calib", data / "train.tsv", "--text-column", "sentence",

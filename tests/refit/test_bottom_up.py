@@ -294,10 +294,6 @@ def test_half_precision_weights_stay_so(dtype: str) -> None:
     assert made.error(made.walked.model) < 1e-4 < 0.1 < made.error(made.plain)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ensure_bias puts a constant where a Gemm adds what another node computed",
-)
 def test_a_computed_bias_survives() -> None:
     net = Net(12)
     x = net.input("x", ("batch", 6))
