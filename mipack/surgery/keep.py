@@ -29,7 +29,7 @@ class Keep:
         self, tables: Mapping[Term, Ints], within: Mapping[Term, Sequence[Term]] | None = None
     ) -> None:
         self.tables = {find(atom): np.asarray(t, np.int64) for atom, t in tables.items()}
-        self.within = {find(a): tuple(map(find, c)) for a, c in (within or {}).items()}
+        self.within = {find(a): tuple(map(find, c)) for a, c in (within or {}).items() if c}
 
     def cuts(self, term: Term) -> bool:
         """Whether any unit of the axis goes."""

@@ -244,7 +244,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "negative budget": (option("--macs", "-1"), "--macs"),
     "two budgets": (option("--keep", "0.5", "--params", "0.5"), "--params"),
     "plan and budget": (option("--keep", "0.5", "--from-plan", "p.json"), "--from-plan"),
-    "a budget out of reach": (out_of_reach, "ask for at least"),
+    "a budget out of reach": (out_of_reach, "is reachable"),
     "a pattern that matches nothing": (option("--keep", "0.5", "--only", "no/such*"), "no/such*"),
     "unknown criterion": (option("--keep", "0.5", "--criterion", "luck"), "luck"),
     "unknown option": (option("--keep", "0.5", "--kepe", "1"), "--kepe"),

@@ -1,4 +1,4 @@
-"""The main job on real files, through the command line: prune, then judge on data never calibrated on.
+"""The main job on real files, through the command line: prune, then judge on other data.
 
 The full figures (512 samples, all test data) are `benchmarks/main_job.py`; here fewer samples bound
 the time, and the bounds on accuracy are loose accordingly.
