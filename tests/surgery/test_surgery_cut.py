@@ -14,6 +14,7 @@ from mipack.couple.solve import couple
 from mipack.graph.canonical import canonical
 from mipack.graph.load import from_proto, to_proto
 from mipack.graph.probe import probe
+from mipack.layout import leaves
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 
@@ -128,19 +129,17 @@ def test_two_readers_of_one_target_get_one_each() -> None:
 
 
 def test_a_copied_size_that_belongs_to_another_axis_is_written_down() -> None:
-    """[B, 2, 2] -> [B, 2, 0 = a copy of the last 2, ..]: what it copies is cut, it is not."""
+    """[B, 4, 2] -> [B, 2, 0, 2]: the 0 copies the last axis, for the second half of the 4."""
     b = Build(x=("B", 16))
-    h = b.Reshape(b.lin("x", 16, 8), [0, 4, 2])
-    h = b.Reshape(h, [0, 2, 0, 2])  # the 0 copies the last axis, for the second half of the 4
-    h = b.MatMul(b.w(2, 2), b.Relu(h))
+    h = b.Add(b.Reshape(b.lin("x", 16, 8), [0, 4, 2]), b.w(2, scale=1.0))
+    h = b.Reshape(b.Relu(h), [0, 2, 0, 2])
     studied = study(b, b.lin(b.Reshape(h, [0, 8]), 8, 5))
-    outer, last = studied.cuttable[0], studied.cuttable[-1]
-    model = cut(
-        studied.coupling,
-        Keep({last.atom: np.zeros((2, 1), np.int64)}, {last.atom: last.within}),
-    )
-    assert outer.size == last.size == 2
+    outer, copied, last = leaves(studied.coupling.axes["w1"][1])
+    model = cut(studied.coupling, Keep({last: np.array([1])}))
+    assert operand(model, "Reshape", 1, 0) == [0, 4, 1]
     assert operand(model, "Reshape", 1, 1) == [0, 2, 2, 1]
+    model = cut(studied.coupling, Keep({outer: np.array([0])}))
+    assert operand(model, "Reshape", 1, 1) == [0, 1, 0, 2]
 
 
 def test_computed_sizes_keep_their_expression() -> None:
@@ -187,7 +186,7 @@ def test_a_dynamic_axis_with_a_cut_factor_is_scaled() -> None:
     model = cut_to(studied, {4: [0, 2]})
     for seed in (0, 1):
         studied.law(seed)
-    assert {"Where", "Div"} <= {node.op_type for node in model.graph}
+    assert [node.op_type for node in model.graph].count("Div") == 2  # there and back
 
 
 @pytest.mark.parametrize("form", ["attribute", "equal parts", "operand", "count"])
@@ -282,6 +281,16 @@ def reshaping() -> tuple[Build, str]:
     return b, str(b.Add(b.lin(b.Tanh(p), 8, 5), b.lin(b.Relu(q), 8, 5)))
 
 
+def shaved(studied: Studied) -> Keep:
+    """All units but the first of each group."""
+    tables, within = {}, {}
+    for group in studied.cuttable:
+        outer = [context.size[0] for context in group.within]
+        tables[group.atom] = np.broadcast_to(np.arange(1, group.size), (*outer, group.size - 1))
+        within[group.atom] = group.within
+    return Keep(tables, within)
+
+
 def again(model: ir.Model, studied: Studied) -> Studied:
     """A cut model as if it came from a file."""
     form = canonical(from_proto(to_proto(model)))
@@ -289,12 +298,11 @@ def again(model: ir.Model, studied: Studied) -> Studied:
     return Studied(couple(form, probe(form, (first, second))), studied.feeds)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_pruned_model_can_be_pruned_again(seed: int) -> None:
+def test_a_pruned_model_can_be_pruned_again() -> None:
     studied = study(*reshaping())
-    for step in range(3):
+    for seed in range(3):
         studied.law(seed)
-        model = cut(studied.coupling, studied.keep(seed + step))
+        model = cut(studied.coupling, shaved(studied))
         names = [v.name for node in model.graph for v in node.outputs]
         names += [*model.graph.initializers, "x"]
         assert len(set(names)) == len(names)
@@ -305,10 +313,10 @@ def test_a_pruned_model_can_be_pruned_again(seed: int) -> None:
 
 def test_names_of_an_earlier_run_are_never_taken() -> None:
     studied = study(*reshaping())
-    once = cut(studied.coupling, studied.keep(0))
+    once = cut(studied.coupling, shaved(studied))
     kept = set(once.graph.initializers)
     studied = again(once, studied)
-    twice = cut(studied.coupling, studied.keep(1))
+    twice = cut(studied.coupling, shaved(studied))
     new = set(twice.graph.initializers) - kept
     before = {name: v.const_value.numpy() for name, v in once.graph.initializers.items()}
     for name in set(twice.graph.initializers) & kept:

@@ -110,7 +110,9 @@ def test_index_lists_what_stays(listed: list[list[Term]], data: st.DataObject) -
 def test_mask_marks_what_stays(listed: list[list[Term]], data: st.DataObject) -> None:
     keep = data.draw(keeps(listed))
     for axes in listed:
-        mask = keep.mask(axes)
+        mask = np.broadcast_to(
+            keep.mask(axes), [term.size[0] if is_static(term) else 1 for term in axes]
+        )
         assert [tuple(map(int, at)) for at in np.argwhere(mask)] == kept_positions(keep, axes)
 
 
@@ -154,6 +156,14 @@ def test_sizes_of_dynamic_axes_are_those_of_a_probe() -> None:
     merged = layout.prod([batch, heads])
     assert (keep.size(merged), keep.size(merged, 1)) == (4, 6)
     assert keep.mask([batch, heads]).shape == (1, 4)
+
+
+def test_a_mask_is_no_larger_than_what_it_tells_apart() -> None:
+    layout = Layout()
+    heads, dims, other = layout.atom(4), layout.atom(6), layout.atom(100)
+    keep = Keep({dims: np.zeros((4, 1), np.int64)}, {dims: (heads,)})
+    assert keep.mask([other, heads, dims]).shape == (1, 4, 6)  # dims are told apart per head
+    assert keep.mask([other, heads]).shape == (1, 4)
 
 
 def test_tables_follow_atoms_through_their_links() -> None:
