@@ -2,22 +2,30 @@
 
 from mipack.ops import (
     concat_split,
+    contrib,
     conv,
     elementwise,
     matmul,
     norm,
+    quantized,
+    recurrent,
     reduce_pool,
     reshape,
     slice_gather,
+    spatial,
 )
 
 __all__ = [
     "concat_split",
+    "contrib",
     "conv",
     "elementwise",
     "matmul",
     "norm",
+    "quantized",
+    "recurrent",
     "reduce_pool",
     "reshape",
     "slice_gather",
+    "spatial",
 ]

@@ -1,4 +1,4 @@
-"""Contractions: MatMul, Gemm."""
+"""Contractions: MatMul, Gemm, Einsum."""
 
 from __future__ import annotations
 
@@ -62,4 +62,43 @@ def gemm(n: NodeView) -> None:
             w_out=0 if trans_b else 1,
             bias=2,
             scale=float(n.attr("alpha", 1.0)),
+        )
+
+
+@rule("Einsum")
+def einsum(n: NodeView) -> None:
+    """One axis per letter; letters of all operands and the result are walked in step."""
+    equation = str(n.attr("equation")).replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = [*left.split(","), right]
+    if not arrow or "." in equation or any(len(set(t)) < len(t) for t in terms):
+        n.freeze_all("an ellipsis, a diagonal or an implicit result")
+        return
+    operands = [*(n.x(i) for i in range(len(n.inputs))), n.y()]
+    letters: dict[str, Term] = {}
+    for labels, axes in zip(terms, operands, strict=True):
+        for letter, axis in zip(labels, axes, strict=True):
+            if size_of(axis) != UNIT:
+                n.eq(letters.setdefault(letter, axis), axis)
+    common = [c for c in letters if all(c in t for t in terms)]
+    for letter in letters:
+        n.together(*(letters[c] for c in dict.fromkeys([*common, letter])))
+    n.macs(*letters.values())
+    if len(terms) == 3:
+        _einsum_linear(n, terms[0], terms[1], right)
+
+
+def _einsum_linear(n: NodeView, x: str, w: str, y: str) -> None:
+    """x . W over one letter, rows in the same order: refit may solve for W."""
+    inner, outer = [c for c in w if c not in y], [c for c in w if c not in x]
+    if len(w) != 2 or len(inner) != 1 or len(outer) != 1 or inner[0] not in x:
+        return
+    if x.replace(inner[0], "") == y.replace(outer[0], ""):
+        n.linear(
+            0,
+            1,
+            x_axis=x.index(inner[0]),
+            y_axis=y.index(outer[0]),
+            w_in=w.index(inner[0]),
+            w_out=w.index(outer[0]),
         )

@@ -67,7 +67,7 @@ def magnitude(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) 
     total = np.zeros(group.size)
     for name, axis in group.touches:
         array = evidence.coupling.constants[name]
-        if array.ndim >= 2 and array.dtype.kind in "fV":
+        if array.ndim >= 2 and array.dtype.name not in ("int64", "int32", "bool"):
             squares = np.moveaxis(array.astype(np.float64) ** 2, axis, 0)
             along = squares.reshape(len(squares), -1).sum(1)
             total += _per_unit(evidence, group, name, axis, along)

@@ -7,6 +7,7 @@ is not enough: sigmoid(0) is 0.5. No norm runs over a cut axis unless it is a wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,59 +16,104 @@ import onnx_ir as ir
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import add_weight, names_of, set_weight
 from mipack.graph.canonical import fresh_name
-from mipack.layout import Kind, find, is_static
+from mipack.layout import Layout, Term, factors, is_static, size_of
 from mipack.surgery.keep import Keep
 
 MASKED = ("float16", "float32", "float64", "int32", "int64")
 """Integers too: a count of units must not count silenced ones. Of bfloat16 there is no Where."""
+RUN_TIME = 0
+"""Stands for the size of a dynamic factor."""
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def masked(coupling: Coupling, keep: Keep) -> ir.Model:
     """The original at its size with every cut unit silenced."""
-    model = coupling.model.clone()
-    graph = model.graph
-    taken = names_of(graph)
-    for name, array in coupling.constants.items():
-        axes = coupling.axes.get(name, ())
-        if name in graph.initializers and any(map(keep.cuts, axes)) and array.dtype.kind == "f":
-            set_weight(graph, name, np.where(keep.mask(axes), array, array.dtype.type(0)))
-    for node in list(graph):
-        for value in list(node.outputs):
-            if _silent(coupling, keep, value):
-                _mask(graph, node, value, keep.mask(_mask_axes(coupling, value)), coupling, taken)
-    return model
+    return _Masker(coupling, keep).run()
 
 
-def _mask_axes(coupling: Coupling, value: ir.Value) -> tuple[Any, ...]:
-    return coupling.axes[value.name or ""]
+class _Masker:
+    def __init__(self, coupling: Coupling, keep: Keep) -> None:
+        self.coupling, self.keep = coupling, keep
+        self.model = coupling.model.clone()
+        self.graph = self.model.graph
+        self.taken = names_of(self.graph)
+        self._last: dict[ir.Node, ir.Node] = {}
+
+    def run(self) -> ir.Model:
+        for name, array in self.coupling.constants.items():
+            axes = self.coupling.axes.get(name, ())
+            cut = name in self.graph.initializers and any(map(self.keep.cuts, axes))
+            if cut and array.dtype.kind == "f":
+                kept = self.keep.mask(axes)
+                set_weight(self.graph, name, np.where(kept, array, array.dtype.type(0)))
+        for node in list(self.graph):
+            for value in list(node.outputs):
+                if self._silent(value):
+                    self._mask(node, value)
+        return self.model
+
+    def _silent(self, value: ir.Value) -> bool:
+        """Whether this value is a tensor of numbers with cut units that a mask can express."""
+        name = value.name or ""
+        axes = self.coupling.axes.get(name, ())
+        if value.is_graph_output() or self.coupling.probe.dtypes.get(name) not in MASKED:
+            return False
+        one_unknown = all(_pieces(axis).count(RUN_TIME) <= 1 for axis in axes)
+        return one_unknown and any(map(self.keep.cuts, axes))
+
+    def _mask(self, node: ir.Node, value: ir.Value) -> None:
+        name = value.name or ""
+        axes, users = self.coupling.axes[name], list(value.uses())
+        kept = self.keep.mask([Layout().prod(_static(axis)) for axis in axes])
+        mixed = any(_static(axis) and not is_static(axis) for axis in axes)
+        condition = self._spread(node, value, kept) if mixed else self._constant(name, kept)
+        zero = self._constant(name, np.zeros((), np.dtype(self.coupling.probe.dtypes[name])))
+        result = self._emit(node, "Where", [condition, value, zero])
+        for user, index in users:
+            user.replace_input_with(index, result)
+
+    def _spread(self, node: ir.Node, value: ir.Value, kept: Bools) -> ir.Value:
+        """The mask of a tensor with an axis like B x H: over all factors first, then merged.
+
+        The size of a dynamic factor is that of its axis by those of the static ones.
+        """
+        name = value.name or ""
+        pieces = [_pieces(axis) for axis in self.coupling.axes[name]]
+        listed = np.array([n for row in pieces for n in row], np.int64)
+        shape = [n or 1 if kept.shape[k] > 1 else 1 for k, row in enumerate(pieces) for n in row]
+        axis = np.array([k for k, row in enumerate(pieces) for _ in row], np.int64)
+        inner = np.array([np.prod([n or 1 for n in row]) for row in pieces], np.int64)[axis]
+        sizes = self._emit(node, "Shape", [value])
+        each = self._emit(node, "Gather", [sizes, self._constant(name, axis)])
+        each = self._emit(node, "Div", [each, self._constant(name, inner)])
+        fixed = self._constant(name, listed != RUN_TIME)
+        each = self._emit(node, "Where", [fixed, self._constant(name, listed), each])
+        wide = self._emit(node, "Expand", [self._constant(name, kept.reshape(shape)), each])
+        return self._emit(node, "Reshape", [wide, sizes])
+
+    def _constant(self, near: str, array: np.ndarray[Any, Any]) -> ir.Value:
+        return add_weight(self.graph, fresh_name(f"{near}.mask", self.taken), array)
+
+    def _emit(self, made: ir.Node, op: str, inputs: Sequence[ir.Value]) -> ir.Value:
+        """A node behind `made`, and behind what was put there before."""
+        name = fresh_name(f"{made.name}.{op.lower()}", self.taken)
+        node = ir.node(op, inputs, name=name)
+        node.outputs[0].name = name
+        self.graph.insert_after(self._last.get(made, made), node)
+        self._last[made] = node
+        return node.outputs[0]
 
 
-def _silent(coupling: Coupling, keep: Keep, value: ir.Value) -> bool:
-    """Whether this value is a tensor of numbers with cut units that a mask can express."""
-    axes = coupling.axes.get(value.name or "", ())
-    if value.is_graph_output() or coupling.probe.dtypes.get(value.name or "") not in MASKED:
-        return False
-    dynamic = [find(t) for t in axes if not is_static(t)]
-    if any(t.kind is not Kind.ATOM and keep.cuts(t) for t in dynamic):
-        return False  # B x H in one axis: the mask would have a run-time size
-    return any(keep.cuts(t) for t in axes if is_static(t))
+def _static(axis: Term) -> list[Term]:
+    """The static factors of an axis."""
+    return [factor for factor in factors(axis) if is_static(factor)]
 
 
-def _mask(
-    graph: ir.Graph,
-    node: ir.Node,
-    value: ir.Value,
-    kept: np.ndarray[Any, np.dtype[np.bool_]],
-    coupling: Coupling,
-    taken: set[str | None],
-) -> None:
-    name = value.name or ""
-    zero = np.zeros((), np.dtype(coupling.probe.dtypes[name]))
-    users = list(value.uses())
-    condition = add_weight(graph, fresh_name(f"{name}.kept", taken), kept)
-    nothing = add_weight(graph, fresh_name(f"{name}.zero", taken), zero)
-    where = ir.node("Where", [condition, value, nothing], name=fresh_name(f"{name}.mask", taken))
-    where.outputs[0].name = fresh_name(f"{name}.masked", taken)
-    graph.insert_after(node, where)
-    for user, index in users:
-        user.replace_input_with(index, where.outputs[0])
+def _pieces(axis: Term) -> list[int]:
+    """Sizes of the factors of an axis; a run of dynamic ones is one."""
+    sizes: list[int] = []
+    for factor in factors(axis):
+        size = size_of(factor)[0] if is_static(factor) else RUN_TIME
+        if size != RUN_TIME or sizes[-1:] != [RUN_TIME]:
+            sizes.append(size)
+    return sizes or [1]

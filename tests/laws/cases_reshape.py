@@ -72,6 +72,19 @@ def batch_times_heads_in_one_axis(b: Build) -> str:
     return b.lin(b.Reshape(o, b.Concat(batch, length, [32], axis=0)), 32, 5)
 
 
+@reshapes(cut=[4, (8, 4), (8, 4)], **TOKENS)
+def units_that_are_not_zero_beside_the_batch(b: Build) -> str:
+    """[B * H, S, D] through a sigmoid, contracted without a weight: what is cut has to be silenced
+    in an axis whose size is known at run time only."""
+    sizes = b.Shape("x")
+    merged = b.Concat(b.Mul(b.Gather(sizes, [0]), [4]), b.Gather(sizes, [1]), [8], axis=0)
+    apart = [b.heads(b.lin("x", 16, 32), 4, 8) for _ in range(3)]
+    q, k, v = (b.Sigmoid(b.Reshape(t, merged)) for t in apart)
+    o = b.MatMul(b.MatMul(q, b.Transpose(k, perm=[0, 2, 1])), v)
+    o = b.Transpose(b.Reshape(o, b.Shape(apart[2])), perm=[0, 2, 1, 3])
+    return b.lin(b.Reshape(o, [0, -1, 32]), 32, 5)
+
+
 @reshapes(cut=[(8, 4), (8, 4)], stays={4: "interface"}, **TOKENS)
 def dims_per_head_where_heads_stand_beside_the_batch(b: Build) -> list[str]:
     """In [B * H, S, D] it is open which head a position belongs to; H itself stays."""

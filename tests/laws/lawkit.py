@@ -22,7 +22,7 @@ from mipack.couple.solve import Coupling, Group, couple
 from mipack.graph.canonical import canonical
 from mipack.graph.load import from_proto
 from mipack.graph.probe import exposed, probe
-from mipack.layout import is_static, size_of
+from mipack.layout import factors, is_static, size_of
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.surgery.mask import masked
@@ -199,11 +199,11 @@ class Studied:
     def _sliced(self, keep: Keep, name: str, want: Mapping[str, Any]) -> Array | None:
         """slice(original tensor); None where the tensor is new or has cut units in dynamic axes."""
         axes = self.coupling.axes.get(name)
-        if name not in want or not isinstance(want[name], np.ndarray):
+        if axes is None or not isinstance(want.get(name), np.ndarray):
             return None
-        if name in self.coupling.probe.shape_arithmetic or axes is None:
+        if name in self.coupling.probe.shape_arithmetic:
             return np.asarray(want[name])  # original coordinates: not a number changes
-        if any(keep.cuts(t) for t in axes if not is_static(t)):
+        if any(not is_static(t) and any(map(is_static, factors(t))) for t in axes):
             return None
         index = [
             at if is_static(axes[k]) else np.arange(want[name].shape[k]).reshape(_along(k, at.ndim))

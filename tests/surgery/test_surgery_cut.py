@@ -134,7 +134,7 @@ def test_a_copied_size_that_belongs_to_another_axis_is_written_down() -> None:
     h = b.Add(b.Reshape(b.lin("x", 16, 8), [0, 4, 2]), b.w(2, scale=1.0))
     h = b.Reshape(b.Relu(h), [0, 2, 0, 2])
     studied = study(b, b.lin(b.Reshape(h, [0, 8]), 8, 5))
-    outer, copied, last = leaves(studied.coupling.axes["w1"][1])
+    outer, _, last = leaves(studied.coupling.axes["w1"][1])
     model = cut(studied.coupling, Keep({last: np.array([1])}))
     assert operand(model, "Reshape", 1, 0) == [0, 4, 1]
     assert operand(model, "Reshape", 1, 1) == [0, 2, 2, 1]
@@ -186,7 +186,7 @@ def test_a_dynamic_axis_with_a_cut_factor_is_scaled() -> None:
     model = cut_to(studied, {4: [0, 2]})
     for seed in (0, 1):
         studied.law(seed)
-    assert [node.op_type for node in model.graph].count("Div") == 2  # there and back
+    assert [node.op_type for node in model.graph].count("Div") == 1
 
 
 @pytest.mark.parametrize("form", ["attribute", "equal parts", "operand", "count"])
@@ -272,7 +272,7 @@ def reshaping() -> tuple[Build, str]:
     h = b.lin("x", 16, 24)
     half = b.Div(b.Shape(h, start=2), [2])
     h = b.Mul(b.Slice(h, [0], half, [2]), b.Slice(h, half, b.const([1000]), [2]))
-    heads = b.Reshape(h, b.Concat(batch, length, [3], [4], axis=0))
+    heads = b.Reshape(h, b.Concat(batch, length, [4], [3], axis=0))
     rows = b.Concat(b.Mul(batch, length), b.Shape(heads, start=2), axis=0)
     flat = b.Relu(b.Reshape(heads, rows))
     padded = b.Pad(b.Reshape(flat, b.Concat(batch, length, [12], axis=0)), [0, 0, 2, 0, 0, 2])

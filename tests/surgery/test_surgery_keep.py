@@ -31,10 +31,11 @@ def terms(draw: st.DrawFn, layout: Layout, atoms: list[Term]) -> Term:
 
 @st.composite
 def tensors(draw: st.DrawFn) -> list[list[Term]]:
+    """Some tensors; a dynamic axis has nothing static in it."""
     layout = Layout()
-    atoms = [layout.atom(size) for size in (2, 3, 4, 1, (2, 3))]
-    axes = st.lists(terms(layout, atoms), min_size=1, max_size=3)
-    return draw(st.lists(axes, min_size=1, max_size=3))
+    atoms, dynamic = [layout.atom(size) for size in (2, 3, 4, 1)], layout.atom((2, 3))
+    axis = st.one_of(terms(layout, atoms), terms(layout, atoms), st.just(dynamic))
+    return draw(st.lists(st.lists(axis, min_size=1, max_size=3), min_size=1, max_size=3))
 
 
 def static_atoms(axes: Axes) -> list[Term]:
@@ -101,8 +102,8 @@ def test_index_lists_what_stays(listed: list[list[Term]], data: st.DataObject) -
         assert index[0].shape == shape
         found = list(zip(*(i.reshape(-1).tolist() for i in index), strict=True))
         assert sorted(found) == expected
-        for axis, old in enumerate(index):
-            assert (np.diff(old, axis=axis) > 0).all()  # the order of units stays
+        if not keep.within:  # the order of units stays; per context it may not, over all of them
+            assert all((np.diff(old, axis=axis) > 0).all() for axis, old in enumerate(index))
 
 
 @calm
@@ -114,14 +115,6 @@ def test_mask_marks_what_stays(listed: list[list[Term]], data: st.DataObject) ->
             keep.mask(axes), [term.size[0] if is_static(term) else 1 for term in axes]
         )
         assert [tuple(map(int, at)) for at in np.argwhere(mask)] == kept_positions(keep, axes)
-
-
-@calm
-@given(tensors(), st.data())
-def test_cuts_says_whether_anything_may_go(listed: list[list[Term]], data: st.DataObject) -> None:
-    keep = data.draw(keeps(listed))
-    for term in (term for axes in listed for term in axes):
-        assert keep.cuts(term) == any(leaf in keep.tables for leaf in leaves(term))
 
 
 @calm

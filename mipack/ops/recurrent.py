@@ -1,0 +1,63 @@
+"""LSTM, GRU, RNN: hidden units live in every gate; gates and directions are frozen."""
+
+from __future__ import annotations
+
+from mipack.graph.view import NodeView
+from mipack.layout import Term
+from mipack.ops.registry import rule
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+PEEPHOLES = 3
+
+
+@rule("LSTM", "GRU", "RNN")
+def recurrent(n: NodeView) -> None:
+    """W [D, gates x H, in], R [D, gates x H, H], B [D, 2 gates x H], P [D, 3 x H]; states H."""
+    if n.attr("layout", 0):
+        n.freeze_all("batch-first layout")
+        return
+    x, w, r = n.x(0), n.x(1), n.x(2)
+    gates, directions, hidden = GATES[n.op], w[0], n.atom(int(n.attr("hidden_size")))
+    n.freeze(directions, "directions")
+    _gated(n, w[1], gates, hidden)
+    _gated(n, r[1], gates, hidden)
+    n.eq(x[2], w[2])
+    n.eq(r[2], hidden)
+    n.eq(r[0], directions)
+    for slot, count in ((3, 2 * gates), (7, PEEPHOLES)):
+        if n.has(slot):
+            n.eq(n.x(slot)[0], directions)
+            _gated(n, n.x(slot)[1], count, hidden)
+    if n.has(4):
+        n.eq(n.x(4)[0], x[1])
+    for slot in (5, 6):
+        if n.has(slot):
+            state = n.x(slot)
+            n.eq(state[0], directions)
+            n.eq(state[1], x[1])
+            n.eq(state[2], hidden)
+    _results(n, hidden)
+    n.encode("hidden_size", None, hidden)
+    for walked in (x[2], hidden):
+        n.together(walked)
+    n.macs(x[0], x[1], *w)
+    n.macs(x[0], x[1], *r)
+
+
+def _gated(n: NodeView, term: Term, count: int, hidden: Term) -> None:
+    gate = n.atom(count)
+    n.freeze(gate, "gates")
+    n.eq(term, n.prod(gate, hidden))
+
+
+def _results(n: NodeView, hidden: Term) -> None:
+    """Y [steps, D, batch, H]; Y_h and Y_c [D, batch, H]."""
+    x, directions = n.x(0), n.x(1)[0]
+    for j in range(len(n.outputs)):
+        y = n.y(j)
+        if y:
+            n.eq(y[-1], hidden)
+            n.eq(y[-2], x[1])
+            n.eq(y[-3], directions)
+        if j == 0 and y:
+            n.eq(y[0], x[0])
