@@ -161,7 +161,7 @@ class _Solver:
             shape = self.probe.shapes.get(name) if name else ()
             if shape is None:
                 return f"{name} is no tensor of one rank"
-            if any(0 in size for size in shape):
+            if any(0 in size for size in shape) and name not in self.constants:
                 return f"{name} is empty in a probe"
         return ""
 

@@ -232,7 +232,7 @@ class _Surgeon:
         if not cut_at or not self._read(result, cut_at):
             return
         ratios = [self._ratio(term) if k in cut_at else (1, 1) for k, term in enumerate(axes)]
-        raw = ir.Value(name=result.name, type=result.type)
+        raw = ir.Value(name=result.name, type=result.type, shape=result.shape)
         name = result.name or "shape"
         result.name = fresh_name(f"{name}.cut", self.taken)
         new = self._constant(np.array([r[0] for r in ratios], np.int64), name)
@@ -244,6 +244,8 @@ class _Surgeon:
         self.graph.insert_after(node, [grown, back])
         for user, index in users:
             user.replace_input_with(index, raw)
+        outputs = self.graph.outputs
+        outputs[:] = [raw if value is result else value for value in outputs]
 
     def _read(self, shape: ir.Value, cut_at: set[int]) -> bool:
         """Whether anyone reads a converted element (most read the batch or a length only)."""

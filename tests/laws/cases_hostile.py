@@ -152,5 +152,5 @@ def deep_concatenation(b: Build) -> str:
 @hostile(cut=[12], stays={24: "no rule for"}, **TOKENS)
 def an_unknown_op_freezes_what_it_touches(b: Build) -> str:
     """And no further: the layer behind it may be cut."""
-    h = b.Einsum(b.lin("x", 16, 24), equation="bsc->bsc")
+    h = b.EyeLike(b.Squeeze(b.Slice(b.lin("x", 16, 24), [0], [1], [0]), [0]), dtype=1)
     return b.lin(b.Relu(b.lin(h, 24, 12)), 12, 5)

@@ -182,3 +182,22 @@ def square_result_added_to_its_transpose(b: Build) -> str:
     y = b.Gemm(h, g)
     y = b.Sigmoid(b.Add(y, b.Transpose(y, perm=[1, 0])))
     return b.MatMul(b.Reshape(y, [16]), b.w(16, 5))
+
+
+@contractions(cut=[12], x=("B", "S", 6))
+def einsum_as_a_dense_layer(b: Build) -> str:
+    h = b.Einsum("x", b.w(6, 12), equation="bsi,io->bso")
+    return b.Einsum(b.Sigmoid(h), b.w(4, 12), equation="bso, ko -> bsk")
+
+
+@contractions(x=("B", "S", 6))
+def einsum_attention(b: Build) -> str:
+    q, k, v = (b.Einsum("x", b.w(6, 3, 4), equation="bsi,ihd->bshd") for _ in range(3))
+    scores = b.Softmax(b.Einsum(q, k, equation="bqhd,bkhd->bhqk"), axis=-1)
+    mixed = b.Einsum(scores, v, equation="bhqk,bkhd->bqhd")
+    return b.Einsum(mixed, b.w(3, 4, 5), equation="bqhd,hdo->bqo")
+
+
+@contractions(cut=[], stays={12: "ellipsis"}, x=("B", "S", 6))
+def einsum_with_an_ellipsis(b: Build) -> str:
+    return b.Einsum(b.lin("x", 6, 12), b.w(12, 4), equation="...i,io->...o")

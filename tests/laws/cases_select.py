@@ -210,6 +210,13 @@ def one_unit_by_number(b: Build) -> str:
     return b.lin(b.Add(b.Mul(h, b.Unsqueeze(one, [1])), also), 24, 5)
 
 
+@selections(cut=[23])
+def the_last_unit_by_a_computed_number(b: Build) -> str:
+    h = b.Relu(b.lin("x", 16, 24))
+    last = b.Sub(b.Gather(b.Shape(h), np.int64(1)), np.int64(1))
+    return b.lin(b.Mul(h, b.Unsqueeze(b.Gather(h, last, axis=1), [1])), 24, 5)
+
+
 @selections(cut=[], stays={24: "indexed"})
 def one_unit_by_a_matrix_of_one_number(b: Build) -> list[str]:
     h = b.Relu(b.lin("x", 16, 24))

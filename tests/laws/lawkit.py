@@ -232,8 +232,12 @@ def random_keep(groups: Sequence[Group], rng: np.random.Generator) -> Keep:
 def study(build: Build, outputs: Sequence[str] | str, opset: int = 18) -> Studied:
     """Canonical form, probe, couple."""
     listed = [outputs] if isinstance(outputs, str) else list(outputs)
-    model = canonical(from_proto(build.proto(listed, opset)))
-    feeds = build.feeds()
+    return coupled(build.proto(listed, opset), build.feeds())
+
+
+def coupled(proto: onnx.ModelProto, feeds: tuple[Feeds, ...]) -> Studied:
+    """The same for any model; the first two feeds are probed with."""
+    model = canonical(from_proto(proto))
     return Studied(couple(model, probe(model, (feeds[0], feeds[1]))), feeds)
 
 

@@ -6,14 +6,18 @@ from functools import cache
 
 import pytest
 from cases_concat import sums
+from cases_contrib import contrib
 from cases_conv import convolutions
 from cases_elementwise import elementwise
 from cases_hostile import hostile
 from cases_matmul import contractions
 from cases_norm import norms
+from cases_quantized import quantized
+from cases_recurrent import recurrent
 from cases_reduce import reductions
 from cases_reshape import reshapes
 from cases_select import selections
+from cases_spatial import spatial
 from lawkit import ROUNDING, Studied, check_groups
 
 from mipack.layout import leaves
@@ -29,6 +33,10 @@ FAMILIES = {
     "sums": sums,
     "selections": selections,
     "hostile": hostile,
+    "spatial": spatial,
+    "recurrent": recurrent,
+    "quantized": quantized,
+    "contrib": contrib,
 }
 CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
 SEEDS = (0, 1)
@@ -57,6 +65,8 @@ def test_cases_have_names_of_their_own() -> None:
 
 NOTHING_TO_CUT = {
     "Identity": "canonical form takes it out, but before an output",
+    "com.microsoft::SkipLayerNormalization": "its last axis is a width, the others are dynamic",
+    "com.microsoft::SkipSimplifiedLayerNormalization": "likewise",
     "ScatterElements": "a write that is dropped is not a zero that is written: all axes are frozen",
 }
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from laws.lawkit import Build, Studied, study
+from laws.lawkit import Build, Studied, coupled, study
+from onnx import TensorProto
 
 from mipack.couple.solve import couple
 from mipack.graph.canonical import canonical
-from mipack.graph.load import from_proto, to_proto
+from mipack.graph.load import from_proto, runnable, to_proto
 from mipack.graph.probe import probe
 from mipack.layout import leaves
+from mipack.runtime.session import Session
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 
@@ -173,6 +175,20 @@ def test_shape_of_a_cut_tensor_is_converted_only_where_it_is_read() -> None:
     assert [node.op_type for node in converted.graph].count("Div") == 2
     back = next(n for n in converted.graph if n.op_type == "Mul")
     assert back.inputs[1].const_value.numpy().tolist() == [1, 8]
+
+
+def test_a_shape_that_is_an_output_tells_the_original_sizes() -> None:
+    b = Build(x=("B", 16))
+    h = b.Relu(b.lin("x", 16, 8))
+    sizes, y = b.Shape(h), b.lin(h, 8, 5)
+    proto = b.proto([sizes, y], 18)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    studied = coupled(proto, b.feeds())
+    model = cut_to(studied, {8: [0, 1]})
+    assert [v.name for v in model.graph.outputs] == [sizes, y]
+    with runnable(model) as source:
+        assert Session(source).run(b.feeds()[0])[sizes].tolist() == [2, 8]
+    assert studied.proof(0) < 1e-5
 
 
 def test_a_dynamic_axis_with_a_cut_factor_is_scaled() -> None:

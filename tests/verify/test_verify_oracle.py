@@ -130,50 +130,77 @@ def test_other_units_than_planned_are_noticed() -> None:
 # ---------------------------------------------------------------- behind a choice
 
 
-def choosing(*, behind: int = 1) -> tuple[Studied, ir.Model]:
-    """Scores of 400 classes in pairs that are equal but for rounding, and the best; and the cut
-    model, with its units summed up in another order."""
+def choosing() -> tuple[Studied, ir.Model]:
+    """The better of two classes whose weights are equal up to rounding, and what is made of it."""
     b = Build(x=("B", 16))
     h = b.Tanh(b.lin("x", 16, 32))
-    half = b.rng.standard_normal((32, 1)).astype(np.float32)
-    scores = b.MatMul(h, b.const(np.repeat(half, 2, axis=1)))  # two equal columns
-    scores = b.Add(scores, b.Mul(b.ReduceSum(b.lin(h, 32, 2)), np.float32(1e-6)))
-    best = b.Cast(b.ArgMax(scores, axis=1), to=1)
-    far = b.lin(b.Mul(best, b.const(np.full(behind, 7.0))), behind, 5)
-    studied = study(b, [far, b.lin(h, 32, 3)])
-    keep = studied.keep(0)
-    return studied, cut(studied.coupling, keep)
+    column = b.rng.standard_normal((32, 1))
+    best = b.ArgMax(b.MatMul(h, b.const(np.repeat(column, 2, axis=1))), axis=1)
+    number = b.Add(b.Cast(best, to=1), np.float32(1))
+    studied = study(b, [b.lin(number, 1, 5), b.lin(h, 32, 3)])
+    return studied, cut(studied.coupling, studied.keep(0))
 
 
-def nudge(model: ir.Model, by: float) -> None:
-    """Move the second of the two equal columns a little."""
-    name = next(n for n, v in model.graph.initializers.items() if tuple(v.shape)[1:] == (2,))
+def scaled(model: ir.Model, width: int, by: float, *, last: bool = False) -> None:
+    """Scale the weight of this width, or its last column."""
+    (name,) = (n for n, v in model.graph.initializers.items() if tuple(v.shape)[1:] == (width,))
     array = model.graph.initializers[name].const_value.numpy().copy()
-    array[:, 1] *= 1 + by
+    array[:, width - 1 if last else 0 :] *= np.float32(by)
     set_weight(model.graph, name, array)
+
+
+def batches(studied: Studied) -> list[dict[str, np.ndarray]]:
+    """Samples one by one: on some of them the choice comes out alike."""
+    rows = np.concatenate([feeds["x"] for feeds in studied.feeds])
+    return [{"x": row[None]} for row in rows]
 
 
 def test_what_is_behind_a_tipped_choice_is_held_to_what_was_chosen_from() -> None:
     studied, pruned = choosing()
-    keep = studied.keep(0)
-    nudge(pruned, 1e-6)  # as rounding would
-    proof = prove(studied.coupling, keep, pruned, studied.feeds)
+    scaled(pruned, 2, 1 + 1e-6, last=True)  # as rounding would
+    proof = prove(studied.coupling, studied.keep(0), pruned, batches(studied))
     assert proof.holds
     assert 0 < proof.worst < 1e-5
 
 
 def test_a_choice_between_other_numbers_is_no_excuse() -> None:
     studied, pruned = choosing()
-    nudge(pruned, 1e-2)
+    scaled(pruned, 2, 1 + 1e-2, last=True)
     with pytest.raises(VerificationError):
-        prove(studied.coupling, studied.keep(0), pruned, studied.feeds)
+        prove(studied.coupling, studied.keep(0), pruned, batches(studied))
+
+
+@pytest.mark.parametrize("width", [5, 3], ids=["behind the choice", "beside it"])
+def test_another_wrong_weight_is_no_choice(width: int) -> None:
+    studied, pruned = choosing()
+    scaled(pruned, 2, 1 + 1e-6, last=True)
+    scaled(pruned, width, 1.1)
+    with pytest.raises(VerificationError):
+        prove(studied.coupling, studied.keep(0), pruned, batches(studied))
 
 
 def test_a_choice_that_came_out_alike_is_no_excuse() -> None:
     studied, pruned = choosing()
-    rolled(pruned, next(reversed(pruned.graph.initializers)), 0)
+    scaled(pruned, 5, 1.1)
     with pytest.raises(VerificationError):
-        prove(studied.coupling, studied.keep(0), pruned, studied.feeds)
+        prove(studied.coupling, studied.keep(0), pruned, batches(studied))
+
+
+def test_numbers_that_were_never_compared_are_not_proven() -> None:
+    """Where the choice tips on every batch, all behind it would be excused."""
+    studied, pruned = choosing()
+    scaled(pruned, 2, 1 + 1e-6, last=True)
+    tipped = [feeds for feeds in batches(studied) if not _proven(studied, pruned, feeds)]
+    assert tipped
+    with pytest.raises(VerificationError):
+        prove(studied.coupling, studied.keep(0), pruned, tipped)
+
+
+def _proven(studied: Studied, pruned: ir.Model, feeds: dict[str, np.ndarray]) -> bool:
+    try:
+        return prove(studied.coupling, studied.keep(0), pruned, [feeds]).holds
+    except VerificationError:
+        return False
 
 
 # ---------------------------------------------------------------- the masked original

@@ -1,0 +1,51 @@
+"""What the runtime's optimiser leaves in files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lawkit import IMAGES, Build, Cases
+
+contrib = Cases()
+MS = "com.microsoft"
+TOKENS: dict[str, Any] = {"x": ("B", "S", 6)}
+
+
+@contrib(cut=[12], **TOKENS)
+def bias_gelu(b: Build) -> str:
+    return b.lin(b.BiasGelu(b.MatMul("x", b.w(6, 12)), b.w(12), domain=MS), 12, 4)
+
+
+@contrib(cut=[12], **TOKENS)
+def gelus(b: Build) -> str:
+    h = b.FastGelu(b.MatMul("x", b.w(6, 12)), b.w(12), domain=MS)
+    return b.lin(b.Gelu(b.QuickGelu(h, alpha=1.7, domain=MS), domain=MS), 12, 4)
+
+
+@contrib(cut=[12], stays={6: "interface"}, **TOKENS)
+def skip_norms(b: Build) -> str:
+    h = b.lin(b.Relu(b.lin("x", 6, 12)), 12, 6)
+    h = b.SkipLayerNormalization("x", h, b.w(6), b.w(6), b.w(6), domain=MS, epsilon=1e-5)
+    return b.SkipSimplifiedLayerNormalization("x", h, b.w(6), domain=MS, epsilon=1e-5)
+
+
+@contrib(cut=[12, 9], x=("B", 6))
+def fused_gemm(b: Build) -> str:
+    h = b.FusedGemm("x", b.w(6, 12), b.w(12), domain=MS, activation="Relu")
+    h = b.FusedGemm(h, b.w(9, 12), b.w(9), domain=MS, transB=1, activation="Sigmoid")
+    return b.Gemm(h, b.w(9, 4))
+
+
+@contrib(cut=[12, 9], **TOKENS)
+def fused_matmul(b: Build) -> str:
+    h = b.FusedMatMul("x", b.w(12, 6), domain=MS, transB=1, alpha=0.5)
+    return b.FusedMatMul(b.Sigmoid(b.FusedMatMul(h, b.w(12, 9), domain=MS)), b.w(9, 4), domain=MS)
+
+
+@contrib(cut=[8], **IMAGES)
+def fused_conv(b: Build) -> str:
+    one = b.FusedConv("x", b.w(8, 3, 3, 3), b.w(8), domain=MS, pads=[1] * 4, activation="Relu")
+    two = b.FusedConv(
+        "x", b.w(8, 3, 1, 1), b.w(8), one, domain=MS, activation="Relu",
+    )  # fmt: skip
+    return b.conv(two, 8, 4, 1)

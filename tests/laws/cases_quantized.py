@@ -1,0 +1,71 @@
+"""Quantised forms: scales and zero points per channel or for all."""
+
+from __future__ import annotations
+
+import numpy as np
+from lawkit import IMAGES, Build, Cases
+
+quantized = Cases()
+
+
+def int8(b: Build, *shape: int) -> str:
+    return b.const(b.rng.integers(-90, 90, shape), np.int8)
+
+
+def scales(b: Build, n: int) -> str:
+    return b.const(b.rng.uniform(0.005, 0.02, n), np.float32)
+
+
+def weight(b: Build, *shape: int, axis: int) -> str:
+    n = shape[axis]
+    return str(
+        b.DequantizeLinear(int8(b, *shape), scales(b, n), b.const(np.zeros(n), np.int8), axis=axis)
+    )
+
+
+def rounded(b: Build, x: str) -> str:
+    scale, zero = b.const(0.03), b.const(7, np.int8)
+    return str(b.DequantizeLinear(b.QuantizeLinear(x, scale, zero), scale, zero))
+
+
+@quantized(opsets=(13, 19), cut=[8], **IMAGES)
+def convolutions_between_quantisers(b: Build) -> str:
+    h = b.Conv("x", weight(b, 8, 3, 3, 3, axis=0), b.w(8), pads=[1] * 4)
+    return b.Conv(rounded(b, b.Relu(h)), weight(b, 4, 8, 1, 1, axis=0))
+
+
+@quantized(cut=[12], x=("B", "S", 6))
+def dense_layers_between_quantisers(b: Build) -> str:
+    h = b.Relu(b.Add(b.MatMul("x", weight(b, 6, 12, axis=1)), b.w(12)))
+    return b.MatMul(h, weight(b, 12, 4, axis=1))
+
+
+@quantized(cut=[12], x=("B", "S", 6))
+def dynamic(b: Build) -> str:
+    """The range of a dynamic quantiser holds 0, so silent units do not move it."""
+    h = b.Relu(b.lin("x", 6, 12))
+    q, scale, zero = b.DynamicQuantizeLinear(h, n=3)
+    product = b.MatMulInteger(q, int8(b, 12, 4), zero, b.const(np.zeros(4), np.int8))
+    return b.Mul(b.Cast(product, to=1), b.Mul(scale, scales(b, 4)))
+
+
+@quantized(cut=[12, 10], x=("B", "S", 6))
+def columns_of_an_integer_product(b: Build) -> str:
+    q, scale, zero = b.DynamicQuantizeLinear(b.Relu(b.lin("x", 6, 12)), n=3)
+    product = b.MatMulInteger(q, int8(b, 12, 10), zero, b.const(np.zeros(10), np.int8))
+    return b.lin(b.Relu(b.Mul(b.Cast(product, to=1), b.Mul(scale, scales(b, 10)))), 10, 4)
+
+
+@quantized(cut=[8, 10], **IMAGES)
+def an_integer_convolution(b: Build) -> str:
+    q, scale, zero = b.DynamicQuantizeLinear(b.Relu(b.conv("x", 3, 8)), n=3)
+    product = b.ConvInteger(q, int8(b, 10, 8, 1, 1), zero)
+    return b.conv(b.Relu(b.Mul(b.Cast(product, to=1), scale)), 10, 4, 1)
+
+
+@quantized(opsets=(21,), cut=[], stays={12: "per block"}, x=("B", "S", 6))
+def blocks(b: Build) -> str:
+    w = b.DequantizeLinear(
+        int8(b, 12, 4), b.const(b.rng.uniform(0.01, 0.02, (3, 4)), np.float32), axis=0, block_size=4
+    )
+    return b.MatMul(b.Relu(b.lin("x", 6, 12)), w)
