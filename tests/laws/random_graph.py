@@ -9,30 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import TypeVar
 
 import numpy as np
 from lawkit import Build
+from random_walk import Draw, Walk, divisors
 
-T = TypeVar("T")
 Dim = int | str
-Draw = Callable[[int], int]
-"""A number below the given one."""
 LARGEST = 160
 
 
-class Chain:
+class Chain(Walk):
     """One tensor and its symbolic shape; `kept` holds earlier ones for residuals and products."""
 
     def __init__(self, build: Build, draw: Draw) -> None:
-        self.b, self.draw = build, draw
+        super().__init__(build, draw)
         self.shape: list[Dim] = ["B", "S", self.pick([8, 12, 24, 36])]
         self.x = build.lin("x", 16, int(self.shape[-1]))
         self.kept: list[tuple[str, list[Dim]]] = []
-
-    def pick(self, options: list[T]) -> T:
-        """One of the options."""
-        return options[self.draw(len(options))]
 
     def static(self, least: int = 2) -> list[int]:
         """Axes of static size."""
@@ -92,12 +85,12 @@ class Chain:
         return True
 
     def split_axis(self) -> bool:
-        axes = [k for k in self.static(4) if _divisors(int(self.shape[k]))]
+        axes = [k for k in self.static(4) if divisors(int(self.shape[k]))]
         if not axes or len(self.shape) > 5:
             return False
         axis = self.pick(axes)
         size = int(self.shape[axis])
-        outer = self.pick(_divisors(size))
+        outer = self.pick(divisors(size))
         shape = [*self.shape[:axis], outer, size // outer, *self.shape[axis + 1 :]]
         self.put(self.b.Reshape(self.x, self.target(shape)), shape)
         return True
@@ -118,7 +111,7 @@ class Chain:
             return False
         k = self.pick(pairs)
         size = int(self.shape[k]) * int(self.shape[k + 1])
-        outer = self.pick(_divisors(size))
+        outer = self.pick(divisors(size))
         shape = [*self.shape[:k], outer, size // outer, *self.shape[k + 2 :]]
         self.put(self.b.Reshape(self.x, self.target(shape)), shape)
         return True
@@ -326,137 +319,6 @@ class Chain:
         self.put(self.b.Div(self.x, size), self.shape)
 
 
-class Images:
-    """One image tensor [B, channels, W, H] on its way through convolutions and what goes with
-    them; `kept` holds earlier ones."""
-
-    def __init__(self, build: Build, draw: Draw) -> None:
-        self.b, self.draw = build, draw
-        self.channels = self.pick([6, 8, 12])
-        self.x = build.conv("x", 3, self.channels)
-        self.kept: list[tuple[str, int]] = []
-
-    def pick(self, options: list[T]) -> T:
-        """One of the options."""
-        return options[self.draw(len(options))]
-
-    def step(self) -> None:
-        """Draw one op, or nothing where it does not fit."""
-        if self.draw(2) == 0:
-            self.kept.append((self.x, self.channels))
-        self.pick(IMAGE_STEPS)(self)
-        if self.channels > 48:
-            self.conv()
-
-    def close(self) -> str:
-        """A last convolution."""
-        return self.b.conv(self.x, self.channels, 4, 1)
-
-    def put(self, x: str, channels: int | None = None) -> None:
-        """Go on with another tensor."""
-        self.x, self.channels = x, self.channels if channels is None else channels
-
-    # ---------------------------------------------------------------- steps
-
-    def unary(self) -> None:
-        self.put(getattr(self.b, self.pick(["Relu", "Sigmoid", "HardSwish"]))(self.x))
-
-    def conv(self) -> None:
-        out = self.pick([4, 6, 8, 12, 16])
-        self.put(self.b.conv(self.x, self.channels, out, self.pick([1, 3])), out)
-
-    def grouped(self) -> None:
-        group = self.pick([1, *_divisors(self.channels), self.channels])
-        out = group * self.pick([1, 2, 3])
-        self.put(self.b.conv(self.x, self.channels, out, group=group), out)
-
-    def transposed(self) -> None:
-        group = self.pick([1, *_divisors(self.channels)])
-        per = self.pick([1, 2, 3])
-        weight = self.b.w(self.channels, per, 3, 3)
-        y = self.b.ConvTranspose(self.x, weight, self.b.w(per * group), group=group, pads=[1] * 4)
-        self.put(y, per * group)
-
-    def shuffle(self) -> None:
-        """Channels as groups x rest, transposed, the sizes read at run time."""
-        options = _divisors(self.channels)
-        if not options:
-            return
-        group = self.pick(options)
-        sizes = self.b.Shape(self.x)
-        rows, space = self.b.Slice(sizes, [0], [1]), self.b.Slice(sizes, [2], [4])
-        wide = self.b.Concat(rows, [group, self.channels // group], space, axis=0)
-        h = self.b.Transpose(self.b.Reshape(self.x, wide), perm=[0, 2, 1, 3, 4])
-        if self.draw(2):
-            self.put(self.b.Reshape(h, sizes))
-        else:
-            self.put(self.b.Reshape(h, self.b.Concat(rows, [self.channels], space, axis=0)))
-
-    def normalise(self) -> None:
-        c = self.channels
-        kind = self.draw(4)
-        if kind == 0:
-            vectors = self.b.w(c, scale=1.0), self.b.w(c), self.b.w(c), self.b.positive(c)
-            self.put(self.b.BatchNormalization(self.x, *vectors))
-        elif kind == 1:
-            self.put(self.b.InstanceNormalization(self.x, self.b.w(c), self.b.w(c)))
-        elif kind == 2 and _divisors(c):
-            group = self.pick(_divisors(c))
-            vectors = self.b.w(group), self.b.w(group)
-            self.put(self.b.GroupNormalization(self.x, *vectors, num_groups=group))
-        else:
-            self.put(self.b.PRelu(self.x, self.b.w(c, 1, 1)))
-
-    def gate(self) -> None:
-        """Squeeze and excite."""
-        pooled = self.b.GlobalAveragePool(self.x)
-        small = self.b.Relu(self.b.conv(pooled, self.channels, 6, 1))
-        self.put(self.b.Mul(self.x, self.b.Sigmoid(self.b.conv(small, 6, self.channels, 1))))
-
-    def halves(self) -> None:
-        if self.channels % 2:
-            return
-        half = self.channels // 2
-        p, q = self.b.Split(self.x, n=2, axis=1, num_outputs=2)
-        kind = self.draw(3)
-        if kind == 0:
-            self.put(self.b.Max(p, q), half)
-        elif kind == 1:
-            self.put(self.b.Concat(q, p, axis=1))
-        else:
-            self.put(self.b.Concat(p, self.b.conv(q, half, half), axis=1))
-
-    def piece(self) -> None:
-        if self.channels < 3:
-            return
-        low = self.draw(self.channels - 1)
-        high = min(low + 2 + self.draw(self.channels), self.channels)
-        self.put(self.b.Slice(self.x, [low], [high], [1]), high - low)
-
-    def pad(self) -> None:
-        before, after = self.draw(3), self.draw(3)
-        padded = self.b.Pad(self.x, [before, after], np.float32(0), [1])
-        self.put(padded, self.channels + before + after)
-
-    def join(self) -> None:
-        """Meet an earlier tensor: added where it fits, else concatenated."""
-        if not self.kept:
-            return
-        other, channels = self.pick(self.kept)
-        if channels == self.channels and self.draw(3):
-            self.put(self.b.Add(self.x, other))
-        else:
-            self.put(self.b.Concat(self.x, other, axis=1), self.channels + channels)
-
-    def pool(self) -> None:
-        """One that keeps the spatial sizes, so that earlier tensors still fit."""
-        op = self.pick(["MaxPool", "AveragePool"])
-        self.put(getattr(self.b, op)(self.x, kernel_shape=[3, 3], pads=[1] * 4))
-
-    def channel_mean(self) -> None:
-        self.put(self.b.Mul(self.x, self.b.ReduceMean(self.x, [1])))
-
-
 # fmt: off
 STEPS: list[Callable[[Chain], object]] = [
     Chain.unary, Chain.weigh, Chain.split_axis, Chain.split_axis, Chain.merge_axes, Chain.regroup,
@@ -465,22 +327,12 @@ STEPS: list[Callable[[Chain], object]] = [
     Chain.normalise, Chain.residual, Chain.residual, Chain.product, Chain.shape_of,
     Chain.merge_batch,
 ]
-IMAGE_STEPS: list[Callable[[Images], None]] = [
-    Images.unary, Images.conv, Images.conv, Images.grouped, Images.grouped, Images.transposed,
-    Images.shuffle, Images.normalise, Images.gate, Images.halves, Images.piece, Images.pad,
-    Images.join, Images.join, Images.join, Images.pool, Images.channel_mean,
-]
 # fmt: on
 
 
-def _divisors(size: int) -> list[int]:
-    return [d for d in range(2, size) if size % d == 0]
-
-
-def random_graph(draw: Draw, steps: int, *, images: bool = False) -> tuple[Build, str]:
+def random_graph(draw: Draw, steps: int) -> tuple[Build, str]:
     """A builder and its output."""
-    build = Build(x=("B", 3, "W", "H") if images else ("B", "S", 16))
-    chain = Images(build, draw) if images else Chain(build, draw)
+    chain = Chain(Build(x=("B", "S", 16)), draw)
     for _ in range(steps):
         chain.step()
-    return build, chain.close()
+    return chain.b, chain.close()

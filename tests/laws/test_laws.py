@@ -12,6 +12,7 @@ from cases_elementwise import elementwise
 from cases_hostile import hostile
 from cases_matmul import contractions
 from cases_norm import norms
+from cases_order import ordered
 from cases_quantized import quantized
 from cases_recurrent import recurrent
 from cases_reduce import reductions
@@ -32,6 +33,7 @@ FAMILIES = {
     "reshapes": reshapes,
     "sums": sums,
     "selections": selections,
+    "ordered": ordered,
     "hostile": hostile,
     "spatial": spatial,
     "recurrent": recurrent,

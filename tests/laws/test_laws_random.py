@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lawkit import study
+from lawkit import Build, study
 from random_graph import random_graph
+from random_images import random_images
+from random_walk import Draw
 
 LOOSE = 1e-3
 """A chain may cancel almost to zero, and then rounding is large beside what is left. A wrong unit
@@ -27,17 +31,18 @@ def test_random_chains_obey_the_law(data: st.DataObject, images: bool) -> None:
     def draw(count: int) -> int:
         return data.draw(st.integers(0, count - 1))
 
-    build, output = random_graph(draw, data.draw(st.integers(1, 9)), images=images)
+    make = random_images if images else random_graph
+    build, output = make(draw, data.draw(st.integers(1, 9)))
     study(build, output).law(data.draw(st.integers(0, 9)), rounding=LOOSE)
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("make", [random_graph, random_images])
 @pytest.mark.parametrize("block", range(8))
-def test_many_random_chains(block: int, images: bool) -> None:
+def test_many_random_chains(block: int, make: Callable[[Draw, int], tuple[Build, str]]) -> None:
     for seed in range(100 * block, 100 * block + 100):
         rng = np.random.default_rng(seed)
-        build, output = random_graph(lambda n: int(rng.integers(n)), 10, images=images)  # noqa: B023
+        build, output = make(lambda n: int(rng.integers(n)), 10)  # noqa: B023
         studied = study(build, output)
         for keep in (0, 1):
             try:
