@@ -11,11 +11,14 @@ from mipack.ops.registry import rule
 def resize(n: NodeView) -> None:
     """Axes that keep their size pass (their scale is 1); sizes, where listed, follow them."""
     n.ignore(1, 2, 3)
-    for axis, (own, result) in enumerate(zip(n.x(0), n.y(), strict=True)):
+    data = n.x(0)
+    listed = [int(a) % len(data) for a in n.attr("axes") or range(len(data))]
+    n.mixed(data, range(2, len(data)))
+    for axis, (own, result) in enumerate(zip(data, n.y(), strict=True)):
         if axis < 2 and size_of(own) == size_of(result):
             n.eq(own, result)
-            if n.has(3):
-                n.encode(3, axis, result)
+            if n.has(3) and axis in listed:
+                n.encode(3, listed.index(axis), result)
         else:
             n.freeze([own, result], "spatial axis")
 

@@ -29,6 +29,22 @@ def skip_norms(b: Build) -> str:
     return b.SkipSimplifiedLayerNormalization("x", h, b.w(6), domain=MS, epsilon=1e-5)
 
 
+@contrib(cut=[4], stays={6: "normalised over"}, x=("B", 16))
+def skip_norm_of_static_rows(b: Build) -> str:
+    """[B, 4, 6]: rows may go, all dims of a row alike; the sum of the streams is read as well."""
+    h, g = (b.Reshape(b.lin("x", 16, 24), [0, 4, 6]) for _ in range(2))
+    y, _, _, s = b.SkipLayerNormalization(h, g, b.w(6), b.w(6), b.w(6), n=4, domain=MS)
+    return b.lin(b.Reshape(b.Add(b.Sigmoid(y), s), [0, 24]), 24, 5)
+
+
+@contrib(cut=[4], stays={6: "normalised over"}, x=("B", 16))
+def skip_norm_whose_sum_alone_is_read_beside_it(b: Build) -> str:
+    h, g = (b.Reshape(b.lin("x", 16, 24), [0, 4, 6]) for _ in range(2))
+    y, _, _, s = b.SkipLayerNormalization(h, g, b.w(6), n=4, domain=MS)
+    out = b.lin(b.Reshape(s, [0, 24]), 24, 5)
+    return b.Add(out, b.lin(b.Reshape(y, [0, 24]), 24, 5))
+
+
 @contrib(cut=[12, 9], x=("B", 6))
 def fused_gemm(b: Build) -> str:
     h = b.FusedGemm("x", b.w(6, 12), b.w(12), domain=MS, activation="Relu")

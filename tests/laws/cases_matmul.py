@@ -201,3 +201,12 @@ def einsum_attention(b: Build) -> str:
 @contractions(cut=[], stays={12: "ellipsis"}, x=("B", "S", 6))
 def einsum_with_an_ellipsis(b: Build) -> str:
     return b.Einsum(b.lin("x", 6, 12), b.w(12, 4), equation="...i,io->...o")
+
+
+@contractions(cut=[4, 6])
+def square_einsum_added_to_its_transpose(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 24), [0, 4, 6])
+    g = b.Reshape(b.Sigmoid(b.lin("x", 16, 24)), [0, 6, 4])
+    y = b.Einsum(h, g, equation="bij,bjk->bik")
+    y = b.Sigmoid(b.Add(y, b.Transpose(y, perm=[0, 2, 1])))
+    return b.lin(b.Reshape(y, [0, 16]), 16, 5)

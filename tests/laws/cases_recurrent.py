@@ -51,3 +51,26 @@ def peepholes_and_states(b: Build) -> str:
     operands = [b.w(1, 24, 5), b.w(1, 24, 6), b.w(1, 48), None, zero, zero, b.w(1, 18)]
     y = b.LSTM("x", *operands, hidden_size=6)
     return b.lin(b.Squeeze(y, [1]), 6, 4)
+
+
+@recurrent(cut=[4, 6, 5], x=("S", 16))
+def a_cut_batch_with_states_of_its_own(b: Build) -> str:
+    """The batch is a group like any other; initial and last states have it too."""
+    h = b.Sigmoid(b.Reshape(b.lin("x", 16, 20), [-1, 4, 5]))
+    weights = b.w(2, 24, 5), b.w(2, 24, 6), b.w(2, 48), None
+    states = b.w(2, 4, 6, scale=1.0), b.w(2, 4, 6, scale=1.0)
+    y, last, cell = b.LSTM(
+        h, *weights, *states, n=3, hidden_size=6, direction="bidirectional"
+    )  # y [S, 2, 4, 6]
+    last = b.Reshape(b.Add(last, cell), [1, 48])
+    out = b.lin(b.Reshape(b.Transpose(y, perm=[0, 2, 1, 3]), [-1, 48]), 48, 5)
+    return b.Add(out, b.lin(b.Sigmoid(last), 48, 5))
+
+
+@recurrent(cut=[6, 7], x=("B", 16))
+def as_many_steps_as_units(b: Build) -> str:
+    """The steps come from a dense layer: a step that goes is a step fewer. No step is like none,
+    so they are frozen or the last one is not read."""
+    h = b.Transpose(b.Reshape(b.lin("x", 16, 35), [-1, 7, 5]), perm=[1, 0, 2])
+    y = layer(b, "GRU", h, 5, 6)  # [7, 1, B, 6]
+    return b.lin(b.Reshape(b.Transpose(y, perm=[2, 0, 1, 3]), [-1, 42]), 42, 5)

@@ -23,6 +23,36 @@ def resize_to_listed_sizes(b: Build) -> str:
     return b.conv(h, 8, 4, 1)
 
 
+@spatial(cut=[8], x=("B", 3, 6, 6))
+def resize_of_listed_axes(b: Build) -> str:
+    """Sizes of the listed axes only: none of them is that of channels."""
+    h = b.Resize(b.Relu(b.conv("x", 3, 8)), None, None, b.const([12, 14]), axes=[2, 3])
+    return b.conv(h, 8, 4, 1)
+
+
+@spatial(cut=[4], stays={6: "spatial"})
+def a_window_resized_beside_a_residual(b: Build) -> str:
+    """[B, 4, 1, 6] with its middle blown up to 6 places again, and added: channels are not chosen
+    per place."""
+    h = b.Add(b.Reshape(b.lin("x", 16, 24), [0, 4, 1, 6]), b.w(6, scale=1.0))
+    window = np.array([0, 0, 0, 0.2, 1, 1, 1, 0.8], np.float32)
+    y = b.Resize(
+        h,
+        window,
+        np.ones(4, np.float32),
+        mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
+    )
+    return b.lin(b.Reshape(b.Sigmoid(b.Add(h, y)), [0, 24]), 24, 5)
+
+
+@spatial(cut=[4, 3], x=(16,))
+def depth_to_space_of_a_cut_batch(b: Build) -> str:
+    h = b.Reshape(b.MatMul("x", b.w(16, 48)), [4, 12, 1, 1])
+    h = b.Reshape(b.Sigmoid(b.DepthToSpace(h, blocksize=2)), [48])
+    return b.MatMul(h, b.w(48, 5))
+
+
 @spatial(opsets=(9,), cut=[8], **IMAGES)
 def upsample(b: Build) -> str:
     h = b.Upsample(b.Relu(b.conv("x", 3, 8)), np.array([1, 1, 2, 2], np.float32), mode="nearest")
