@@ -19,6 +19,7 @@ def recurrent(n: NodeView) -> None:
     x, w, r = n.x(0), n.x(1), n.x(2)
     gates, directions, hidden = GATES[n.op], w[0], n.atom(int(n.attr("hidden_size")))
     n.freeze(directions, "directions")
+    n.freeze(x[0], "steps")  # a step that is left out is not a step of zeros
     _gated(n, w[1], gates, hidden)
     _gated(n, r[1], gates, hidden)
     n.eq(x[2], w[2])

@@ -40,7 +40,7 @@ def skip_norm_of_static_rows(b: Build) -> str:
 @contrib(cut=[4], stays={6: "normalised over"}, x=("B", 16))
 def skip_norm_whose_sum_alone_is_read_beside_it(b: Build) -> str:
     h, g = (b.Reshape(b.lin("x", 16, 24), [0, 4, 6]) for _ in range(2))
-    y, _, _, s = b.SkipLayerNormalization(h, g, b.w(6), n=4, domain=MS)
+    y, _, _, s = b.SkipSimplifiedLayerNormalization(h, g, b.w(6), n=4, domain=MS)
     out = b.lin(b.Reshape(s, [0, 24]), 24, 5)
     return b.Add(out, b.lin(b.Reshape(y, [0, 24]), 24, 5))
 

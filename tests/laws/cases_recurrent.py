@@ -67,10 +67,9 @@ def a_cut_batch_with_states_of_its_own(b: Build) -> str:
     return b.Add(out, b.lin(b.Sigmoid(last), 48, 5))
 
 
-@recurrent(cut=[6, 7], x=("B", 16))
-def as_many_steps_as_units(b: Build) -> str:
-    """The steps come from a dense layer: a step that goes is a step fewer. No step is like none,
-    so they are frozen or the last one is not read."""
+@recurrent(cut=[5, 6], stays={7: "steps"}, x=("B", 16))
+def steps_made_by_a_dense_layer(b: Build) -> str:
+    """A step that is left out is not a step of zeros: the state moves on."""
     h = b.Transpose(b.Reshape(b.lin("x", 16, 35), [-1, 7, 5]), perm=[1, 0, 2])
     y = layer(b, "GRU", h, 5, 6)  # [7, 1, B, 6]
     return b.lin(b.Reshape(b.Transpose(y, perm=[2, 0, 1, 3]), [-1, 42]), 42, 5)

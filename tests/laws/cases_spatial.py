@@ -46,11 +46,11 @@ def a_window_resized_beside_a_residual(b: Build) -> str:
     return b.lin(b.Reshape(b.Sigmoid(b.Add(h, y)), [0, 24]), 24, 5)
 
 
-@spatial(cut=[4, 3], x=(16,))
+@spatial(cut=[4, (3, 4)], x=(16,))
 def depth_to_space_of_a_cut_batch(b: Build) -> str:
     h = b.Reshape(b.MatMul("x", b.w(16, 48)), [4, 12, 1, 1])
-    h = b.Reshape(b.Sigmoid(b.DepthToSpace(h, blocksize=2)), [48])
-    return b.MatMul(h, b.w(48, 5))
+    h = b.GlobalMaxPool(b.DepthToSpace(h, blocksize=2))
+    return b.MatMul(b.Sigmoid(b.Reshape(h, [12])), b.w(12, 5))
 
 
 @spatial(opsets=(9,), cut=[8], **IMAGES)
