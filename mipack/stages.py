@@ -215,9 +215,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
             meter = Meter(evidence, known, batches, options.refit).kl
     request = options.request()
     with watch("rank groups", material.say, len(material.groups)):
-        decider = Decider(
-            evidence, material.groups, request, options.criterion, meter, material.say.advance
-        )
+        decider = Decider(evidence, material.groups, options.criterion, meter, material.say.advance)
     decision = decider.decide(request)
     coupling = prepared.coupling
     widths = {atom: len(kept) for atom, kept in decision.keep.items()}

@@ -79,7 +79,8 @@ def step_of(coupling: Coupling, group: Group, fixed: int | None) -> int:
     block = unit_positions(axis, group.atom).shape[1]
     conv = linear.window is not None
     start, step = (CONV_FROM, CONV_STEP) if conv else (DENSE_FROM, DENSE_STEP)
-    multiple = fixed if fixed is not None else (step if size_of(axis)[0] >= start else 1)
+    rounds = size_of(axis)[0] >= start and block < step  # wide units are coarse enough as they are
+    multiple = fixed if fixed is not None else (step if rounds else 1)
     return min(max(1, multiple // gcd(multiple, block)), group.size)
 
 
@@ -100,12 +101,11 @@ class Decider:
         self,
         evidence: Evidence,
         groups: Sequence[Group],
-        request: Request,
         criterion: str,
         meter: Callable[[Group, Array], float] | None,
         advance: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._evidence, self._groups, self._request = evidence, tuple(groups), request
+        self._evidence, self._groups = evidence, tuple(groups)
         self._criterion = CRITERIA[criterion]
         self.rankings: dict[Term, Ranking] = {}
         self.curves: dict[Term, Curve] = {}

@@ -133,7 +133,7 @@ def plan(toy: Toy, *, widest: int) -> list[tuple[int, ...]]:
         g for g in toy.coupling.free if max(site.features for site in evidence.readers(g)) <= widest
     ]
     request = Request(keep=0.5)
-    return [g.keep for g in Decider(evidence, groups, request, "mi", None).decide(request).groups]
+    return [g.keep for g in Decider(evidence, groups, "mi", None).decide(request).groups]
 
 
 def test_digits_depend_on_neither_batch_size_nor_order(digits: Path) -> None:

@@ -66,8 +66,8 @@ def test_a_given_step_wins() -> None:
 # ---------------------------------------------------------------- budgets
 
 
-def decider(toy: Toy, request: Request, criterion: str = "magnitude") -> Decider:
-    return Decider(toy.evidence, toy.coupling.free, request, criterion, None)
+def decider(toy: Toy, criterion: str = "magnitude") -> Decider:
+    return Decider(toy.evidence, toy.coupling.free, criterion, None)
 
 
 REQUESTS = st.builds(
@@ -78,7 +78,7 @@ REQUESTS = st.builds(
     st.sampled_from([None, 1, 2, 3, 4, 8]),
 )
 NET = cnn(samples=16)
-DECIDER = decider(NET, Request(keep=0.5))
+DECIDER = decider(NET)
 
 
 def reachable(request: Request) -> dict[Term, int]:
@@ -178,7 +178,7 @@ def two_halves() -> Toy:
 def test_units_below_are_chosen_for_what_is_kept_above() -> None:
     toy = two_halves()
     request = Request(keep=0.5, allocate="uniform")
-    made = decider(toy, request, "mi")
+    made = decider(toy, "mi")
     lower, upper = toy.group("a"), toy.group("b")
     assert made.rankings[lower.atom].keep(4).tolist() == [4, 5, 6, 7]  # seen alone
     decision = made.decide(request)
