@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from mipack.calibrate.moments import Calibration, load_calibration, model_key, wave_bytes
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, sites_of
-from mipack.calibrate.taps import Answers, answers, calibrate
+from mipack.calibrate.taps import Answers, Batches, answers, calibrate
 from mipack.couple.solve import Group
 from mipack.data.dataset import Batch, Dataset
 from mipack.data.synthetic import dim_sizes
@@ -121,12 +121,12 @@ class Material:
         )
         return before, after
 
-    def answers(self, batches: Sequence[Batch]) -> Answers:
-        """What the original says to these batches."""
+    def answers(self, batches: Batches) -> Answers:
+        """What the original says in one pass over these batches."""
         with runnable(self.prepared.model) as source:
             session = Session(source, provider=self.provider)
         outputs = [spec.name for spec in self.prepared.signature.outputs]
-        return answers(session, outputs, lambda: batches)
+        return answers(session, outputs, batches)
 
 
 def collect(material: Material, watch: Stopwatch) -> Evidence | None:
@@ -157,10 +157,7 @@ def _calibrate(
 ) -> Calibration:
     size = material.options.batch_size
     with watch("calibrate: plain pass", material.say):
-        with runnable(material.prepared.model) as source:
-            session = Session(source, provider=material.provider)
-        outputs = [spec.name for spec in material.prepared.signature.outputs]
-        known = answers(session, outputs, lambda: fit.batches(size))
+        known = material.answers(lambda: fit.batches(size))
     mask = material.prepared.dataset.mask if material.prepared.dataset else None
     axes = [material.prepared.coupling.axes[site.linear.x] for site in material.sites]
     if mask is not None and not any(map(material.rows.reaches, axes)):
@@ -210,7 +207,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
     meter = None
     if options.allocate == "information" and material.fit is not None:
         batches = material.batches(material.fit.take(KL_SAMPLES, options.seed))
-        known = material.answers(batches)
+        known = material.answers(lambda: batches)
         if known.head is not None:
             meter = Meter(evidence, known, batches, options.refit).kl
     request = options.request()
@@ -242,8 +239,9 @@ def _typical_sizes(material: Material) -> dict[str, int]:
     """Sizes of the dynamic dimensions in a batch from the middle of the data."""
     if material.fit is None:
         return dict(material.prepared.sizes)
-    batches = [b.feeds for b in material.fit.batches(material.options.batch_size)]
-    return dim_sizes(material.prepared.signature, batches[len(batches) // 2])
+    signature, batches = material.prepared.signature, material.fit.batches
+    sizes = [dim_sizes(signature, b.feeds) for b in batches(material.options.batch_size)]
+    return sizes[len(sizes) // 2]
 
 
 def _without_data(material: Material) -> Evidence:
@@ -262,7 +260,7 @@ def refitted(material: Material, evidence: Evidence | None, keep: Keep, plain: i
     Raises InputError where refit is wanted and there is nothing to refit from.
     """
     first = Candidate("plain", plain)
-    known = material.answers(material.held_out) if material.fit else Answers((), ())
+    known = material.answers(lambda: material.held_out) if material.fit else Answers((), ())
     if not material.options.refit:
         return best([first], known, material.held_out if material.fit else [])
     if evidence is None:

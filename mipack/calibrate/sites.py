@@ -17,6 +17,7 @@ import numpy as np
 from mipack.couple.solve import Coupling, Group
 from mipack.graph.view import Linear
 from mipack.layout import Kind, Term, find, leaves, parts, size_of
+from mipack.surgery.keep import Keep
 
 if TYPE_CHECKING:
     import torch
@@ -133,3 +134,9 @@ def blocks_at(coupling: Coupling, site: Site, group: Group) -> Array:
     """`feature_blocks` of a group at one of its sites."""
     axis = coupling.axes[site.linear.x][site.linear.x_axis]
     return feature_blocks(site, axis, group.atom)
+
+
+def kept_features(coupling: Coupling, site: Site, keep: Keep) -> Array:
+    """The features of a site that stay, ascending."""
+    channels = keep.flat(coupling.axes[site.linear.x][site.linear.x_axis])
+    return (channels[:, None] * site.taps + np.arange(site.taps)).reshape(-1)

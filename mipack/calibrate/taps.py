@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnx
-import onnx_ir as ir
 
 from mipack.calibrate.heads import CLASSES_MOST, Head, heads_of
 from mipack.calibrate.moments import Accumulator, Calibration, Moments, waves
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Site
 from mipack.couple.solve import Coupling
-from mipack.graph.load import runnable, to_proto
+from mipack.graph.probe import session_with
 from mipack.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -53,21 +51,6 @@ class Answers:
     def head(self) -> Head | None:
         """The output that signals and fidelity speak of."""
         return self.heads[0] if self.heads else None
-
-
-def session_with(model: ir.Model, taps: Sequence[str], provider: str = "cpu") -> Session:
-    """A session whose outputs include some inner tensors."""
-    with runnable(model) as source:
-        path = None if isinstance(source, bytes) else source
-        proto = to_proto(model) if path is None else onnx.load(path, load_external_data=False)
-        have = {output.name for output in proto.graph.output}
-        inputs = {value.name for value in proto.graph.input}
-        extra = [t for t in dict.fromkeys(taps) if t not in have and t not in inputs]
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
-        if path is None:
-            return Session(proto.SerializeToString(), provider=provider)
-        onnx.save(proto, path)
-        return Session(path, provider=provider)
 
 
 def crop(outputs: Mapping[str, Array], batch: BatchLike) -> dict[str, Array]:
@@ -112,7 +95,7 @@ def calibrate(
     moments: dict[str, Moments] = {}
     held = {site.name: batch_bytes * _elements(coupling, site) for site in sites}
     for wave in waves(sites, columns, MEMORY, held):
-        session = session_with(coupling.model, [site.linear.x for site in wave], provider)
+        session = session_with(coupling.model, [site.linear.x for site in wave], provider=provider)
         device = "cuda" if session.on_gpu else "cpu"
         sums = {site.name: Accumulator(site, columns, device) for site in wave}
         for batch, outputs in zip(batches(), known.outputs, strict=True):

@@ -8,8 +8,9 @@ are never folded into the graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from mipack.errors import InputError
-from mipack.graph.load import runnable, to_proto
+from mipack.graph.load import EXTERNAL_ABOVE, runnable, to_proto, weight_bytes
 from mipack.layout import Size
 from mipack.runtime.session import Arrays, Feeds, Session
 
@@ -85,24 +86,33 @@ class exposed:
         self._model = model
 
     def __enter__(self) -> Session:
-        with runnable(self._model) as source:
-            if not isinstance(source, bytes):
-                proto = onnx.load(source, load_external_data=False)
-                _expose(proto)
-                onnx.save(proto, source)
-                return Session(source, optimize=False)
-        proto = to_proto(self._model)
-        _expose(proto)
-        return Session(proto.SerializeToString(), optimize=False)
+        made = [v.name for node in self._model.graph for v in node.outputs if v.name]
+        return session_with(self._model, made, optimize=False)
 
     def __exit__(self, *_: object) -> None:
         return None
 
 
-def _expose(proto: onnx.ModelProto) -> None:
-    have = {output.name for output in proto.graph.output}
-    made = [name for node in proto.graph.node for name in node.output if name]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in made if n not in have)
+def session_with(
+    model: ir.Model, taps: Sequence[str], *, optimize: bool = True, provider: str = "cpu"
+) -> Session:
+    """A session whose outputs include some inner tensors."""
+    if weight_bytes(model) < EXTERNAL_ABOVE:
+        proto = to_proto(model)
+        _expose(proto, taps)
+        return Session(proto.SerializeToString(), optimize=optimize, provider=provider)
+    with runnable(model) as path:
+        assert isinstance(path, Path)
+        proto = onnx.load(path, load_external_data=False)
+        _expose(proto, taps)
+        onnx.save(proto, path)
+        return Session(path, optimize=optimize, provider=provider)
+
+
+def _expose(proto: onnx.ModelProto, taps: Sequence[str]) -> None:
+    have = {value.name for value in (*proto.graph.output, *proto.graph.input)}
+    new = [name for name in dict.fromkeys(taps) if name not in have]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in new)
 
 
 def _derived(model: ir.Model) -> tuple[set[str], set[str]]:

@@ -23,7 +23,7 @@ import torch
 from mipack.calibrate.moments import FEATURES_MOST, Calibration
 from mipack.calibrate.ridge import absorb, shrinkage
 from mipack.calibrate.rows import RowMap
-from mipack.calibrate.sites import Array, Site
+from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import BatchLike, row_owners
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import ensure_bias, names_of, node_names, set_weight, value_of
@@ -66,7 +66,7 @@ def local(
     chosen = refit_sites(coupling, sites, keep)
     for site in chosen:
         old = coupling.constants[site.linear.w]
-        kept = _kept_features(coupling, site, keep)
+        kept = kept_features(coupling, site, keep)
         new, shift = absorb(calibration.moments[site.name], site.matrix(old), kept)
         outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
         biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
@@ -259,11 +259,6 @@ def _move(graph: ir.Graph, site: Site, bias: str, step: torch.Tensor) -> None:
 def _add_to(graph: ir.Graph, name: str, shift: Array) -> None:
     old = value_of(graph, name)
     set_weight(graph, name, (old + shift.reshape(old.shape)).astype(old.dtype))
-
-
-def _kept_features(coupling: Coupling, site: Site, keep: Keep) -> Array:
-    channels = keep.flat(coupling.axes[site.linear.x][site.linear.x_axis])
-    return (channels[:, None] * site.taps + np.arange(site.taps)).reshape(-1)
 
 
 def _copy(model: ir.Model) -> ir.Model:

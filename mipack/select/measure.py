@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipack.calibrate.ridge import absorb
-from mipack.calibrate.sites import Array, Site, blocks_at
+from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import Answers, BatchLike, crop
 from mipack.couple.solve import Coupling, Group
 from mipack.graph.adjust import (
@@ -84,8 +84,9 @@ class Meter:
 
     def _weights(self, group: Group, kept: Array) -> dict[str, Array]:
         changed: dict[str, Array] = {}
+        keep = Keep({group.atom: kept})
         for site in self._evidence.readers(group):
-            stay = kept_features(self._evidence.coupling, site, group, kept)
+            stay = kept_features(self._evidence.coupling, site, keep)
             old = self._start[site.linear.w]
             full = site.matrix(old)
             new = np.zeros_like(full)
@@ -121,13 +122,6 @@ class Meter:
             return Session(source)
 
 
-def kept_features(coupling: Coupling, site: Site, group: Group, kept: Array) -> Array:
-    """The features of a site that stay when a group keeps these units."""
-    blocks = blocks_at(coupling, site, group)
-    gone = np.setdiff1d(np.arange(group.size), kept)
-    return np.setdiff1d(np.arange(site.features), blocks[gone].reshape(-1))
-
-
 def covered(coupling: Coupling, group: Group) -> bool:
     """Whether every op that contracts over the group is a linear site of known weight."""
     linear = {site.node for site in coupling.linears_reading(group)}
@@ -135,9 +129,8 @@ def covered(coupling: Coupling, group: Group) -> bool:
     for node in coupling.model.graph:
         if node in linear:
             continue
-        read = any(_carries(axes.get(v.name or "", ()), group) for v in node.inputs if v)
         data = [v for v in node.inputs if v is not None and v.name not in coupling.constants]
-        read = read and any(_carries(axes.get(v.name or "", ()), group) for v in data)
+        read = any(_carries(axes.get(v.name or "", ()), group) for v in data)
         made = any(_carries(axes.get(v.name or "", ()), group) for v in node.outputs)
         if read and not made and node.op_type != "Shape":
             return False

@@ -8,7 +8,8 @@ import torch
 from toys import Array, Net, Toy
 
 from mipack.calibrate.sites import Site
-from mipack.calibrate.taps import run_tensors, session_with, site_rows
+from mipack.calibrate.taps import run_tensors, site_rows
+from mipack.graph.probe import session_with
 from mipack.stages import MadeBatch
 
 B, S, C = 4, 4, 6  # equal on purpose: sizes must not decide

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toys import Net, Toy, cnn
 
 from mipack.calibrate.sites import blocks_at, patches, unit_positions
-from mipack.calibrate.taps import session_with
+from mipack.graph.probe import session_with
 from mipack.graph.view import Window
 from mipack.layout import Kind, Layout, Term, find, size_of
 

@@ -10,8 +10,8 @@ import pytest
 from toys import Array, Net, Toy, cnn, mlp
 
 from mipack.calibrate.sites import Site
-from mipack.calibrate.taps import session_with
 from mipack.couple.solve import Group
+from mipack.graph.probe import session_with
 from mipack.pipeline import prune
 from mipack.select.criteria import CRITERIA, Evidence, magnitude, mi, random, wanda
 from mipack.select.eliminate import Ranking
