@@ -20,14 +20,12 @@ from mipack.errors import InputError
 from mipack.runtime.session import Session
 
 
-def one(folder: Path, keep: float) -> dict[str, Any]:
+def one(folder: Path, keep: float, allocate: str) -> dict[str, Any]:
     """Prune one model; a JSON-friendly record."""
     start = time.perf_counter()
     record: dict[str, Any] = {"name": folder.name, "cut": 0.0}
     try:
-        result = mipack.prune(
-            folder / "model.onnx", folder / "calib", keep=keep, allocate="uniform"
-        )
+        result = mipack.prune(folder / "model.onnx", folder / "calib", keep=keep, allocate=allocate)
         with tempfile.TemporaryDirectory() as target:
             files = result.save(Path(target) / "out.onnx")
             Session(files[-2])
@@ -54,6 +52,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--keep", type=float, default=0.5)
+    parser.add_argument("--allocate", default="uniform")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     names = options.names or sorted(p.parent.name for p in options.folder.glob("*/model.onnx"))
@@ -61,7 +60,7 @@ def main() -> None:
     known = json.loads(reference.read_text()) if reference.exists() else {}
     records = []
     for name in names:
-        record = one(options.folder / name, options.keep)
+        record = one(options.folder / name, options.keep, options.allocate)
         records.append(record)
         best = known.get(name, {}).get("prototype", {}).get("cut")
         print(

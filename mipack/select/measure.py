@@ -112,9 +112,10 @@ class Meter:
         model = masked(coupling, Keep({group.atom: kept}))
         nodes, taken = node_names(model.graph), names_of(model.graph)
         for site in self._evidence.readers(group):  # a bias that only the meter's model has
-            if changed and self._bias[site.name] not in model.graph.initializers:
+            bias = self._bias[site.name]
+            if bias in changed and bias not in model.graph.initializers:
                 name = ensure_bias(model.graph, site.linear, nodes[site.name], taken)
-                changed = {**changed, name: changed[self._bias[site.name]]}
+                changed = {**changed, name: changed[bias]}
         for name, array in changed.items():
             if name in model.graph.initializers:
                 set_weight(model.graph, name, array)

@@ -193,3 +193,10 @@ def test_a_meter_in_nats_makes_groups_comparable() -> None:
     double = Ranking(made.order, 2 * made.loss)
     meter = lambda kept: 1.0 / len(kept)  # noqa: E731
     np.testing.assert_allclose(calibrated(made, meter).loss, calibrated(double, meter).loss)
+
+
+def test_a_masked_group_without_refit_needs_no_new_bias() -> None:
+    """A reader without a bias of its own, and no refit that would want one."""
+    toy = products(bias=False, reader=True)
+    meter = Meter(toy.evidence, toy.known, toy.batches, False)
+    assert meter.kl(toy.group("left"), np.arange(6)) > 0
