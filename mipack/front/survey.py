@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mipack.couple.causes import cause_of
 from mipack.couple.solve import Coupling, Group
 from mipack.data.dataset import ReadOptions
 from mipack.front.inputs import prepared_model
@@ -20,14 +21,16 @@ _INTERFACE = re.compile(r"^interface: (?P<value>.*) belongs to the signature$", 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
     """One group. `state` is "free", "frozen", "width" (normalised over) or "family" (chosen for
-    each unit of another group: `within`). `macs` per sample are those of every layer that the
-    group takes part in, so shares overlap; `weights` are (initializer, axis)."""
+    each unit of another group: `within`). `cause` is the class of what freezes it (see
+    `couple.causes`). `macs` per sample are those of every layer that the group takes part in, so
+    shares overlap; `weights` are (initializer, axis)."""
 
     name: str
     kind: str
     size: int
     state: str
     reasons: tuple[str, ...]
+    cause: str
     within: tuple[str, ...]
     macs: int
     macs_share: float
@@ -44,6 +47,7 @@ class FrozenClass:
     """All groups frozen for one kind of reason, with one of them and the node that froze it."""
 
     reason: str
+    cause: str
     groups: int
     units: int
     example: str
@@ -111,6 +115,7 @@ def _row(group: Group, coupling: Coupling, samples: int) -> GroupRow:
         size=group.size,
         state=state_of(group),
         reasons=(*group.frozen, *group.width),
+        cause=cause_of(group.frozen),
         within=tuple(names[atom] for atom in group.within if atom in names),
         macs=group.macs // samples,
         macs_share=group.macs / total if total else 0.0,
@@ -145,6 +150,7 @@ def _classes(rows: tuple[GroupRow, ...]) -> tuple[FrozenClass, ...]:
     classes = [
         FrozenClass(
             reason=reason,
+            cause=cause_of(members[0].reasons[:1]),
             groups=len(members),
             units=sum(row.size for row in members),
             example=members[0].name,

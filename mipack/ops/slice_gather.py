@@ -105,7 +105,7 @@ def gather(n: NodeView) -> None:
             return
         except Inexpressible:
             pass
-    n.freeze(data[axis], "indexed by data or by a list")
+    n.freeze(data[axis], "indexed by data" if known is None else "indexed by a list")
     n.mixed(data, [axis])
 
 

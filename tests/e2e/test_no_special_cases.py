@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from laws.lawkit import random_keep
 from scramble import scramble
 
 from mipack.couple.solve import Coupling, Group
@@ -28,6 +27,7 @@ from mipack.runtime.session import Session
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.verify.oracle import distance
+from mipack.verify.trials import random_keep
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 ZOO = (

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from laws.lawkit import random_keep
 
 from mipack.couple.solve import Coupling
 from mipack.data.dataset import ReadOptions
 from mipack.prepare import open_model, prepare, read_data
-from mipack.surgery.cut import cut
-from mipack.verify.oracle import prove
+from mipack.verify.trials import cuttable, trial
 
 ZOO = Path(__file__).resolve().parents[3] / "shared" / "zoo"
 MODELS = sorted(path.parent.name for path in ZOO.glob("*/model.onnx")) or ["(no zoo)"]
@@ -44,13 +42,10 @@ def calibration(name: str) -> Iterator[Feeds]:
 def cut_at_random(name: str, seed: int) -> bool:
     """Cut and prove; False where nothing may be cut."""
     coupling = coupled(name)
-    groups = [g for g in coupling.groups if not (g.frozen or g.width)]
-    if not groups:
+    tried = trial(coupling, calibration(name), np.random.default_rng([seed, *name.encode()]))
+    if tried is None:
         return False
-    keep = random_keep(groups, np.random.default_rng([seed, *name.encode()]))
-    pruned = cut(coupling, keep)
-    assert smaller(coupling, pruned)
-    assert prove(coupling, keep, pruned, calibration(name)).holds  # raises where it does not
+    assert smaller(coupling, tried.pruned)
     return True
 
 
@@ -68,8 +63,8 @@ def test_a_random_cut_is_exact(shared: Path, name: str) -> None:
 
 
 def test_most_models_have_something_to_cut(shared: Path) -> None:
-    cuttable = [g for g in MODELS if any(not (x.frozen or x.width) for x in coupled(g).groups)]
-    assert len(cuttable) >= len(MODELS) - NOTHING_KNOWN, sorted(set(MODELS) - set(cuttable))
+    found = [name for name in MODELS if cuttable(coupled(name))]
+    assert len(found) >= len(MODELS) - NOTHING_KNOWN, sorted(set(MODELS) - set(found))
 
 
 @pytest.mark.heavy

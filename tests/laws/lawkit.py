@@ -27,6 +27,7 @@ from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.surgery.mask import masked
 from mipack.verify.oracle import distance, prove
+from mipack.verify.trials import cuttable, random_keep
 
 Array = np.ndarray[Any, Any]
 Feeds = dict[str, Array]
@@ -153,7 +154,7 @@ class Studied:
     @property
     def cuttable(self) -> list[Group]:
         """Groups that surgery may cut, dependent families included."""
-        return [g for g in self.coupling.groups if not (g.frozen or g.width)]
+        return cuttable(self.coupling)
 
     def keep(self, seed: int) -> Keep:
         """Random kept units of every group; another share for each, families per context."""
@@ -214,19 +215,6 @@ class Studied:
 
 def _along(axis: int, rank: int) -> list[int]:
     return [-1 if k == axis else 1 for k in range(rank)]
-
-
-def random_keep(groups: Sequence[Group], rng: np.random.Generator) -> Keep:
-    """Random units of groups, 25 to 90 % of each; dependent ones drawn anew per context unit."""
-    tables, within = {}, {}
-    for group in groups:
-        count = max(1, round(group.size * float(rng.uniform(0.25, 0.9))))
-        outer = [size_of(context)[0] for context in group.within]
-        rows = [np.sort(rng.permutation(group.size)[:count]) for _ in range(int(np.prod(outer)))]
-        tables[group.atom] = np.array(rows).reshape(*outer, count)
-        if group.within:
-            within[group.atom] = group.within
-    return Keep(tables, within)
 
 
 def study(build: Build, outputs: Sequence[str] | str, opset: int = 18) -> Studied:
