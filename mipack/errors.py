@@ -21,7 +21,7 @@ class MipackError(Exception):
         self.hint, self.node, self.op = hint, node, op
 
     def __str__(self) -> str:
-        place = f" (node {self.node!r}, op {self.op})" if self.op else ""
+        place = f" (node {self.node!r}, op {self.op})" if self.op and self.node else ""
         return f"{self.args[0]}{place}"
 
 

@@ -17,6 +17,7 @@ from mipack.data.open import from_feeds, open_dataset
 from mipack.data.synthetic import dim_sizes
 from mipack.errors import InputError
 from mipack.graph.canonical import canonical
+from mipack.graph.declared import untrue
 from mipack.graph.feeds import probed
 from mipack.graph.load import digest, from_proto, load, signature, tolerates_nan
 from mipack.graph.probe import require_finite
@@ -43,6 +44,7 @@ class Prepared:
     samples: int
     digest: str
     feeds: Mapping[str, np.ndarray[Any, Any]]
+    warnings: tuple[str, ...] = ()
 
     @property
     def model(self) -> ir.Model:
@@ -99,6 +101,7 @@ def prepare(
         max(leading, default=1) if _batched(declared) else 1,
         digest(original),
         feeds,
+        tuple(filter(None, [untrue(original, probe)])),
     )
 
 

@@ -69,6 +69,8 @@ class Material:
         names = [spec.name for spec in prepared.signature.inputs]
         self.rows = RowMap(prepared.coupling, names, data.mask if data else None)
         self.provider = working_provider(options.provider)
+        for text in prepared.warnings:
+            self.warn(text)
 
     def warn(self, text: str) -> None:
         """Tell now, and again in the result."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mipack.runtime.machine import TINY_MODEL, peak_memory, reset_peak_memory, run_child
-from mipack.runtime.session import Feeds, Session
+from mipack.runtime.session import Feeds, Session, custom_ops, loaded_libraries
 
 CHILD_SECONDS = 600.0
 RUNS = 3
@@ -56,7 +56,8 @@ def _write_job(folder: Path, model: bytes | Path, feeds: Feeds, job: dict[str, A
         path = model.resolve()
     arrays = [_without_objects(array) for array in feeds.values()]
     np.savez(folder / "feeds.npz", *arrays)
-    job |= {"model": str(path), "inputs": list(feeds)}
+    libraries = list(map(str, loaded_libraries()))
+    job |= {"model": str(path), "inputs": list(feeds), "custom_ops": libraries}
     (folder / "job.json").write_text(json.dumps(job))
 
 
@@ -92,7 +93,10 @@ def _load(model: Path, settings: dict[str, Any]) -> tuple[Session, float]:
 
 
 def _answer(folder: Path) -> None:
-    (folder / "answer.json").write_text(json.dumps(asdict(_measure(folder))))
+    libraries = json.loads((folder / "job.json").read_text())["custom_ops"]
+    with custom_ops(*map(Path, libraries)):
+        found = _measure(folder)
+    (folder / "answer.json").write_text(json.dumps(asdict(found)))
 
 
 if __name__ == "__main__":

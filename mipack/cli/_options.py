@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -86,6 +87,22 @@ class OutputOptions:
             if doubled is not None:
                 sink.warn(doubled)
         return sink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What a model needs to be loaded."""
+
+    custom_ops: Annotated[
+        list[Path] | None,
+        typer.Option(help="a shared library with custom ops of the model", metavar="LIB"),
+    ] = None
+
+    def libraries(self) -> AbstractContextManager[None]:
+        """While it is entered, every session knows the ops of the libraries."""
+        from mipack.runtime.session import custom_ops
+
+        return custom_ops(*(self.custom_ops or ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

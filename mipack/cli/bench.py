@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipack.cli._options import DataOptions, OutputOptions, RunOptions, flat, sizes
+from mipack.cli._options import DataOptions, LoadOptions, OutputOptions, RunOptions, flat, sizes
 
 if TYPE_CHECKING:
     from mipack.bench.stats import Ratio
@@ -48,12 +48,13 @@ def bench(
     seconds: Seconds = 10.0,
     reading: DataOptions,
     run: RunOptions,
+    load: LoadOptions,
     output: OutputOptions,
 ) -> None:
     """Time models side by side, with the interval of the ratio."""
     from mipack.front import race
 
-    with output.sink("bench") as sink:
+    with output.sink("bench") as sink, load.libraries():
         sink.stage("bench", None)
         found = race.bench(
             models,
@@ -99,7 +100,7 @@ def _sizes(found: Race) -> Block:
 
 
 def _race(found: Race, shape: str) -> Block:
-    from mipack.report.terminal import Column, Table, volume
+    from mipack.report.terminal import Column, Table, real, volume
 
     titles = ("median ms", "p95 ms", "load ms", "peak memory", "time ratio", "95 % interval")
     columns = (Column("model", "name"), *map(Column, titles))
@@ -109,7 +110,7 @@ def _race(found: Race, shape: str) -> Block:
             timing.name,
             f"{timing.median_ms:.3f}",
             f"{timing.p95_ms:.3f}",
-            f"{timing.load_ms:.1f}",
+            real(timing.load_ms, 3),
             volume(timing.peak_memory_bytes),
             *_ratio(contrasts.get(timing.name)),
         )

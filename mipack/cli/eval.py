@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipack.cli._options import DataOptions, Model, OutputOptions, RunOptions, flat
+from mipack.cli._options import DataOptions, LoadOptions, Model, OutputOptions, RunOptions, flat
 
 if TYPE_CHECKING:
     from mipack.evaluate.compare import Evaluation, Score
@@ -39,12 +39,13 @@ def eval(
     output_name: Output = None,
     reading: DataOptions,
     run: RunOptions,
+    load: LoadOptions,
     output: OutputOptions,
 ) -> None:
     """Compare two models: task metric, agreement, KL, cosine."""
     from mipack.front import scores
 
-    with output.sink("eval") as sink:
+    with output.sink("eval") as sink, load.libraries():
         found = scores.evaluate(
             model,
             pruned,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipack.cli._options import DataOptions, Model, OutputOptions, Shape, flat, sizes
+from mipack.cli._options import DataOptions, LoadOptions, Model, OutputOptions, Shape, flat, sizes
 
 if TYPE_CHECKING:
     from mipack.front.survey import Inspection
@@ -27,12 +27,13 @@ def inspect(
     calib: Calib = None,
     shape: Shape = None,
     data: DataOptions,
+    load: LoadOptions,
     output: OutputOptions,
 ) -> None:
     """Show what may be cut, what it costs, what is frozen and why."""
     from mipack.front import survey
 
-    with output.sink("inspect") as sink:
+    with output.sink("inspect") as sink, load.libraries():
         found = survey.inspect(model, calib, sizes=sizes(shape), options=data.read(samples=512))
         for note in found.notes:
             sink.note(note)

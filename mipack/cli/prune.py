@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipack.cli._options import DataOptions, Model, OutputOptions, RunOptions, flat
+from mipack.cli._options import DataOptions, LoadOptions, Model, OutputOptions, RunOptions, flat
 from mipack.errors import InputError
 
 if TYPE_CHECKING:
@@ -124,10 +124,11 @@ def prune(
     choice: Choice,
     reading: DataOptions,
     run: RunOptions,
+    load: LoadOptions,
     output: OutputOptions,
 ) -> None:
     """Make a model smaller, prove it, and write it with its plan."""
-    with output.sink("prune") as sink:
+    with output.sink("prune") as sink, load.libraries():
         out = target.path(model)
         _check_budget(budget)
         if not target.dry_run:

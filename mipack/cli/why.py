@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipack.cli._options import DataOptions, Model, OutputOptions, Shape, flat, sizes
+from mipack.cli._options import DataOptions, LoadOptions, Model, OutputOptions, Shape, flat, sizes
 
 if TYPE_CHECKING:
     from mipack.front.reasons import AxisStory, Explanation, Part, Place
@@ -36,12 +36,13 @@ def why(
     calib: Calib = None,
     shape: Shape = None,
     data: DataOptions,
+    load: LoadOptions,
     output: OutputOptions,
 ) -> None:
     """Show what ties or freezes an axis of a tensor, step by step."""
     from mipack.front import reasons
 
-    with output.sink("why") as sink:
+    with output.sink("why") as sink, load.libraries():
         found = reasons.why(
             model, tensor, axis, calib, sizes=sizes(shape), options=data.read(samples=512)
         )

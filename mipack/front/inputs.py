@@ -51,10 +51,11 @@ def prepared_model(
     else of those in the plan beside the model."""
     source = opened(model, calib, options or ReadOptions())
     if source.dataset is not None:
-        return prepare(source.model, source.dataset, sizes=sizes), source.dataset.description
+        prepared = prepare(source.model, source.dataset, sizes=sizes)
+        return prepared, (*source.dataset.description, *prepared.warnings)
     planned, note = ({}, "") if sizes else planned_sizes([source.path], source.signature)
     prepared = prepare(source.model, None, sizes=sizes or planned or None)
-    return prepared, (note or "run on inputs made up from the signature",)
+    return prepared, (note or "run on inputs made up from the signature", *prepared.warnings)
 
 
 def planned_sizes(models: Iterable[Path], declared: Signature) -> tuple[dict[str, int], str]:

@@ -20,6 +20,7 @@ import onnx
 import onnx_ir as ir
 
 from mipack.errors import InputError, UnsupportedError
+from mipack.graph.wellformed import require_graph
 from mipack.records import Dim, Signature, TensorSpec
 
 OLDEST_OPSET = 9
@@ -40,11 +41,6 @@ def load(path: Path) -> ir.Model:
             f"{path} uses opset {opset}; mipack reads opset {OLDEST_OPSET} and later",
             hint="convert it with onnx.version_converter",
         )
-    if proto.graph.sparse_initializer:
-        raise UnsupportedError(
-            f"{path} holds sparse initializers ({proto.graph.sparse_initializer[0].values.name})",
-            hint="store them dense",
-        )
     _check_external(proto, path)
     return from_proto(proto, base=path.parent)
 
@@ -53,10 +49,12 @@ def from_proto(proto: onnx.ModelProto, *, base: Path | None = None) -> ir.Model:
     """A model from its message; `base` is the folder of its external data.
 
     A message without one is a caller's own and is copied: names are written through to tensors.
+    Raises InputError for a message that is no graph.
     """
     if base is None:
         caller, proto = proto, onnx.ModelProto()
         proto.CopyFrom(caller)
+    require_graph(proto)
     try:
         model = ir.from_proto(proto)
     except Exception as error:

@@ -7,7 +7,10 @@ is off; with optimisation off a run does what the file says and nothing else, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +19,46 @@ from mipack.errors import InputError, RuntimeFailure, UnsupportedError
 if TYPE_CHECKING:
     import numpy as np
 
+UNKNOWN_OP = tuple(
+    map(
+        re.compile,
+        (
+            r"(?P<domain>[\w.-]*):(?P<op>\w+)\(-?\d+\) is not a registered function/op",
+            r'In Node, \("(?P<node>[^"]*)", (?P<op>\w+), "(?P<domain>[^"]*)", -?\d+\)'
+            r".*(No Op registered|No opset import)",
+            r"Could not find an implementation for (?:(?P<domain>[\w.-]+)[.:])?(?P<op>\w+)\(\d+\)"
+            r" node with name '(?P<node>[^']*)'",
+        ),
+    )
+)
+"""How the runtime says that it has no such op, or none for these types."""
+
 Feeds = Mapping[str, "np.ndarray[Any, Any]"]
 Arrays = dict[str, "np.ndarray[Any, Any]"]
+
+
+_LIBRARIES: ContextVar[tuple[Path, ...]] = ContextVar("libraries of custom ops", default=())
+
+
+@contextmanager
+def custom_ops(*libraries: Path) -> Iterator[None]:
+    """Every session made inside knows the ops of these shared libraries.
+
+    Raises InputError where a library is not there; a session raises it where one does not load.
+    """
+    for library in libraries:
+        if not library.is_file():
+            raise InputError(f"{library} is not a file", hint="give the library of the custom ops")
+    token = _LIBRARIES.set((*_LIBRARIES.get(), *(path.resolve() for path in libraries)))
+    try:
+        yield
+    finally:
+        _LIBRARIES.reset(token)
+
+
+def loaded_libraries() -> tuple[Path, ...]:
+    """The libraries of custom ops in use here, for a process that is to use them too."""
+    return _LIBRARIES.get()
 
 
 class Session:
@@ -48,6 +89,8 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        for library in loaded_libraries():
+            _register(options, library)
         source = model if isinstance(model, bytes) else str(model)
         wanted = ["CUDAExecutionProvider"] if provider == "cuda" else []
         try:
@@ -98,6 +141,16 @@ class Session:
         return Path(self._session.end_profiling())
 
 
+def _register(options: Any, library: Path) -> None:
+    try:
+        options.register_custom_ops_library(str(library))
+    except Exception as error:
+        raise InputError(
+            f"{library} cannot be loaded as a library of custom ops: {_first_line(error)}",
+            hint="it must be built for this machine and export RegisterCustomOps",
+        ) from error
+
+
 def _first_line(error: Exception) -> str:
     text = str(error).split("Non-zero status code")[-1]
     return " ".join(text.split())[:300]
@@ -106,10 +159,15 @@ def _first_line(error: Exception) -> str:
 def _explain(error: Exception) -> Exception:
     """The runtime's exception as one of ours, with what the user can do."""
     text = _first_line(error)
-    if "NOT_IMPLEMENTED" in text or "is not a registered function/op" in text:
+    unknown = next(filter(None, (pattern.search(str(error)) for pattern in UNKNOWN_OP)), None)
+    if unknown is not None:
+        found = {"domain": "", "node": "", **unknown.groupdict()}
         return UnsupportedError(
-            f"ONNX Runtime cannot run this model: {text}",
-            hint="an op of the model has no kernel here",
+            f"ONNX Runtime has no op {found['op']} of domain {found['domain'] or 'ai.onnx'} "
+            f"that fits this model: {text}",
+            hint="where a library of custom ops has it, load that: --custom-ops LIB",
+            node=found["node"],
+            op=found["op"],
         )
     if "opset" in text.lower():
         return UnsupportedError(
