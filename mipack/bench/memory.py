@@ -94,7 +94,7 @@ def _load(model: Path, settings: dict[str, Any]) -> tuple[Session, float]:
 
 def _answer(folder: Path) -> None:
     libraries = json.loads((folder / "job.json").read_text())["custom_ops"]
-    with custom_ops(*map(Path, libraries)):
+    with custom_ops(*libraries):
         found = _measure(folder)
     (folder / "answer.json").write_text(json.dumps(asdict(found)))
 

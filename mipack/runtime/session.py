@@ -41,15 +41,16 @@ _LIBRARIES: ContextVar[tuple[Path, ...]] = ContextVar("libraries of custom ops",
 
 
 @contextmanager
-def custom_ops(*libraries: Path) -> Iterator[None]:
+def custom_ops(*libraries: Path | str) -> Iterator[None]:
     """Every session made inside knows the ops of these shared libraries.
 
     Raises InputError where a library is not there; a session raises it where one does not load.
     """
-    for library in libraries:
+    paths = tuple(Path(library).resolve() for library in libraries)
+    for library in paths:
         if not library.is_file():
             raise InputError(f"{library} is not a file", hint="give the library of the custom ops")
-    token = _LIBRARIES.set((*_LIBRARIES.get(), *(path.resolve() for path in libraries)))
+    token = _LIBRARIES.set((*_LIBRARIES.get(), *paths))
     try:
         yield
     finally:

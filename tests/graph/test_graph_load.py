@@ -232,7 +232,7 @@ def test_sparse_initializers_are_refused(tmp_path: Path) -> None:
     values = numpy_helper.from_array(np.ones(1, np.float32), "thin")
     places = numpy_helper.from_array(np.zeros(1, np.int64), "places")
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4]))
-    with pytest.raises(UnsupportedError, match=r"sparse initializers \(thin\)"):
+    with pytest.raises(UnsupportedError, match=r"sparse tensor \(thin\)"):
         load(written(tmp_path, proto))
 
 
