@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,16 @@ def understood(folder: Path) -> Record:
 
 
 def frozen(coupling: Coupling) -> Record:
-    """Frozen groups per class (axes that hold no units left out) and the missing rules."""
-    causes: dict[str, int] = {}
-    missing: dict[str, int] = {}
-    for group in coupling.groups:
-        cause = cause_of(group.frozen)
-        if cause and cause != GEOMETRY:
-            causes[cause] = causes.get(cause, 0) + 1
-        if cause == MISSING:
-            missing[group.frozen[0]] = missing.get(group.frozen[0], 0) + 1
-    return {"frozen": causes, "missing": missing}
+    """Every frozen group with its class; how many there are of each class (axes that hold no units
+    left out), and the missing rules."""
+    held = [
+        [group.name, group.size, cause_of(group.frozen), *group.frozen]
+        for group in coupling.groups
+        if group.frozen
+    ]
+    causes = Counter(cause for _, _, cause, *_ in held if cause != GEOMETRY)
+    missing = Counter(reason for _, _, cause, reason, *_ in held if cause == MISSING)
+    return {"held": held, "frozen": dict(causes), "missing": dict(missing)}
 
 
 def calibration(folder: Path) -> Iterator[Feeds]:

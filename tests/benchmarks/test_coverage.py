@@ -31,7 +31,8 @@ def test_a_run_leaves_tables_and_goes_on_from_its_records(shared: Path, tmp_path
     bert = document["models"][0]
     assert bert["result"] == "pruned" and bert["cut"] > 0.4 and bert["oracle"] < 1e-4
     assert abs(bert["predicted"] - bert["cut"]) < 0.01
-    assert bert["frozen"]["interface"]
+    assert bert["frozen"]["interface"] and bert["held"]
+    assert all(cause and reasons for _, _, cause, *reasons in bert["held"])
     table = (tmp_path / "coverage.md").read_text()
     assert all(f"| {name} | pruned |" in table for name in NAMES)
 
@@ -55,15 +56,25 @@ def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     assert cover(tmp_path / "zoo", tmp_path / "out", "ghost").returncode != 0
 
 
-A = {"name": "net_ts", "cut": 0.5, "groups": [[8, "hidden", True], [8, "hidden", True]]}
-B = {"name": "net_dyn", "cut": 0.4, "groups": [[8, "hidden", True], [8, "hidden", False]]}
+A = {
+    "name": "net_ts",
+    "macs": 9000,
+    "cut": 0.5,
+    "groups": [[8, "hidden", True], [8, "hidden", True]],
+}
+B = {
+    "name": "net_dyn",
+    "macs": 9000,
+    "cut": 0.4,
+    "groups": [[8, "hidden", True], [8, "hidden", False]],
+}
 
 
 def test_pairs_say_which_groups_differ() -> None:
     index = {"net_ts": {"family": "net"}, "net_dyn": {"family": "net"}}
     assert [*differing(A, B)[0]] == [(8, "hidden", True)]
     text = pairs([A, B], index)
-    assert "| net_ts | net_dyn | no | 0.500 | 0.400 | 0.100 |" in text
+    assert "| net_ts | net_dyn | no | 9,000 | 9,000 | 0.500 | 0.400 | 0.100 |" in text
     assert "only net_dyn: 1 x 8 hidden (not free)" in text
     assert "net_dyn" not in pairs([A, B], {**index, "net_dyn": {"family": "other"}})
 
