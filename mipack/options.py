@@ -22,6 +22,7 @@ class PruneOptions:
     keep: float | None = None
     macs: float | None = None
     params: float | None = None
+    width: float | None = None
     criterion: str = "mi"
     signal: str = "auto"
     allocate: str = "information"
@@ -36,8 +37,10 @@ class PruneOptions:
     from_plan: Path | None = None
 
     def request(self) -> Request:
-        """The budget."""
-        return Request(self.keep, self.macs, self.params, self.allocate, self.round_to)
+        """The budget; where only `width` is given everything else stays."""
+        shares = (self.keep, self.macs, self.params)
+        keep = 1.0 if shares == (None, None, None) else self.keep
+        return Request(keep, self.macs, self.params, self.allocate, self.round_to, self.width)
 
 
 def checked(settings: Mapping[str, Any]) -> PruneOptions:
@@ -72,11 +75,14 @@ def _plain(name: str, value: Any) -> Any:
 def _check_budget(options: PruneOptions) -> None:
     budgets = {"keep": options.keep, "macs": options.macs, "params": options.params}
     given = {name: value for name, value in budgets.items() if value is not None}
-    if len(given) + (options.from_plan is not None) != 1:
+    count = len(given) + (options.from_plan is not None)
+    if count != 1 and (count or options.width is None):
         raise InputError(
             f"one budget is needed, {len(given) or 'none'} given",
             hint="give one of --keep, --macs, --params, or --from-plan",
         )
+    if options.width is not None:
+        given["width"] = options.width
     for name, value in given.items():
         if not isinstance(value, (int, float)) or not 0 < value <= 1:
             raise InputError(f"--{name} {value}: not a share", hint="give a number in (0, 1]")

@@ -52,11 +52,11 @@ def prune(
         original, data = _read(model, calib, read or ReadOptions(), say)
     with watch("probe and couple", say):
         prepared = prepare(original, data)
-        material = Material(prepared, options, say)
+        material = Material(prepared, options, say, replay)
     material.announce(replay)
     evidence = collect(material, watch)
     plan, decider = (replay, None) if replay else decide(material, evidence, watch)
-    keep = Keep(plan.tables(prepared.coupling))
+    keep = Keep.of(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)
     if decide_only:
         return _result(None, plan, before, after, {}, (), watch, material)

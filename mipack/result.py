@@ -54,8 +54,8 @@ class PruneResult:
         """Plain data; the plan's group lists are in the plan file."""
         plan = self.plan.to_json()
         plan["groups"] = [
-            {**{k: v for k, v in group.items() if k != "keep"}, "kept": len(group["keep"])}
-            for group in plan["groups"]
+            {**{k: v for k, v in group.items() if k != "keep"}, "kept": planned.kept}
+            for group, planned in zip(plan["groups"], self.plan.groups, strict=True)
         ]
         return {
             "plan": plan,

@@ -27,6 +27,7 @@ from mipack.refit.choose import Candidate, Choice, best
 from mipack.refit.stepper import frontier_bytes
 from mipack.result import Size
 from mipack.runtime.session import Session, working_provider
+from mipack.select.allocate import uniform
 from mipack.select.criteria import Evidence
 from mipack.select.decide import Decider, Request, chosen_groups
 from mipack.select.measure import Meter
@@ -54,13 +55,14 @@ class MadeBatch:
 class Material:
     """A prepared model with its data split, its groups and sites; lists of batches made once."""
 
-    def __init__(self, prepared: Prepared, options: PruneOptions, say: Progress) -> None:
+    def __init__(
+        self, prepared: Prepared, options: PruneOptions, say: Progress, replay: Plan | None
+    ) -> None:
         self.prepared, self.options, self.say = prepared, options, say
         self._warnings: list[str] = []
-        self.groups: tuple[Group, ...] = ()
-        if options.from_plan is None:
-            self.groups = chosen_groups(prepared.coupling, options.only, options.exclude)
-        self.sites: tuple[Site, ...] = sites_of(prepared.coupling, prepared.coupling.free)
+        self.groups, self.averaged = self._chosen(replay)
+        read = (*prepared.coupling.free, *self.averaged)
+        self.sites: tuple[Site, ...] = sites_of(prepared.coupling, read)
         data = prepared.dataset
         self.fit: Dataset | None = None
         self.test: Dataset | None = None
@@ -71,6 +73,16 @@ class Material:
         self.provider = working_provider(options.provider)
         for text in prepared.warnings:
             self.warn(text)
+
+    def _chosen(self, replay: Plan | None) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+        """Groups to allocate to, and those averaged over that are cut too."""
+        coupling, options = self.prepared.coupling, self.options
+        if replay is not None:
+            return (), tuple(group for group in replay.tables(coupling) if group.width)
+        wanted = options.width is not None
+        if wanted and not coupling.widths:
+            self.warn("--width: nothing averages over an axis that could be cut")
+        return chosen_groups(coupling, options.only, options.exclude, averaged=wanted)
 
     def warn(self, text: str) -> None:
         """Tell now, and again in the result."""
@@ -104,10 +116,13 @@ class Material:
                 self.say.note("the plan was made for another model of this structure")
             return
         cost = self.prepared.coupling.cost
-        budget = self.options.request().budget(self.groups, cost)
-        share = budget.target / max(budget.total(cost, {}), 1)
+        request = self.options.request()
+        held = uniform(self.averaged, request.width or 1.0)
+        budget = request.budget(self.groups, cost, held)
+        share = budget.target / max(budget.full, 1)
         self.say.note(
-            f"{len(self.groups)} groups to cut; the budget leaves {share:.1%} of the {budget.of}"
+            f"{len(self.groups) + len(self.averaged)} groups to cut; "
+            f"the budget leaves {share:.1%} of the {budget.of}"
         )
 
     def sizes(self, keep: Keep) -> tuple[Size, Size]:
@@ -213,11 +228,19 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
         if known.head is not None:
             meter = Meter(evidence, known, batches, options.refit).kl
     request = options.request()
-    with watch("rank groups", material.say, len(material.groups)):
-        decider = Decider(evidence, material.groups, options.criterion, meter, material.say.advance)
+    count = len(material.groups) + len(material.averaged)
+    with watch("rank groups", material.say, count):
+        decider = Decider(
+            evidence,
+            material.groups,
+            options.criterion,
+            meter,
+            material.say.advance,
+            averaged=material.averaged,
+        )
     decision = decider.decide(request)
     coupling = prepared.coupling
-    widths = {atom: len(kept) for atom, kept in decision.keep.items()}
+    widths = {atom: decision.keep.size(atom) for atom in decision.keep.tables}
     per = prepared.samples
     plan = Plan(
         groups=decision.groups,
@@ -227,6 +250,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
             "signal": evidence.signal,
             "allocate": options.allocate,
             "budget": {request.kind: request.share},
+            "width": request.width,
             "round": options.round_to,
             "seed": options.seed,
             "data": evidence.calibration.data_key,

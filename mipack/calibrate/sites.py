@@ -101,19 +101,27 @@ def sites_of(coupling: Coupling, groups: Sequence[Group]) -> tuple[Site, ...]:
     return tuple(found)
 
 
-def unit_positions(term: Term, atom: Term) -> Array:
-    """Where each unit of an atom sits along an axis: [units, positions per unit]."""
-    units, atom = _units(find(term), find(atom)), find(atom)
-    return np.stack([np.flatnonzero(units == unit) for unit in range(size_of(atom)[0])])
+def unit_positions(term: Term, atom: Term, within: Sequence[Term] = ()) -> Array:
+    """Where each unit of an atom sits along an axis: [units, positions per unit].
+
+    With `within`, contexts that stand on the axis too, the units of every context in turn.
+    """
+    atoms = [find(a) for a in (*within, atom)]
+    labels = [unit_labels(term, a) for a in atoms]
+    there = np.flatnonzero(np.all([label >= 0 for label in labels], axis=0))
+    sizes = [size_of(a)[0] for a in atoms]
+    units = np.ravel_multi_index(tuple(label[there] for label in labels), sizes)
+    return there[np.argsort(units, kind="stable")].reshape(prod(sizes), -1)
 
 
-def _units(term: Term, atom: Term) -> Array:
-    """For every position of the axis the unit of `atom` that it belongs to, or -1."""
+def unit_labels(term: Term, atom: Term) -> Array:
+    """For every position of an axis the unit of `atom` that it belongs to, or -1: [positions]."""
+    term, atom = find(term), find(atom)
     if term is atom:
         return np.arange(size_of(term)[0])
     if term.kind is Kind.ATOM:
         return np.full(size_of(term)[0], -1)
-    listed = [_units(part, atom) for part in parts(term)]
+    listed = [unit_labels(part, atom) for part in parts(term)]
     if term.kind is Kind.SUM:
         return np.concatenate(listed)
     total = listed[0]
@@ -123,9 +131,9 @@ def _units(term: Term, atom: Term) -> Array:
     return total
 
 
-def feature_blocks(site: Site, axis: Term, atom: Term) -> Array:
-    """Features that belong to each unit: [units, features per unit]."""
-    channels = unit_positions(axis, atom)
+def feature_blocks(site: Site, axis: Term, atom: Term, within: Sequence[Term] = ()) -> Array:
+    """Features that belong to each unit (of every context in turn): [units, features per unit]."""
+    channels = unit_positions(axis, atom, within)
     spread = channels[:, :, None] * site.taps + np.arange(site.taps)
     return spread.reshape(len(channels), -1)
 
@@ -133,7 +141,7 @@ def feature_blocks(site: Site, axis: Term, atom: Term) -> Array:
 def blocks_at(coupling: Coupling, site: Site, group: Group) -> Array:
     """`feature_blocks` of a group at one of its sites."""
     axis = coupling.axes[site.linear.x][site.linear.x_axis]
-    return feature_blocks(site, axis, group.atom)
+    return feature_blocks(site, axis, group.atom, group.within)
 
 
 def kept_features(coupling: Coupling, site: Site, keep: Keep) -> Array:

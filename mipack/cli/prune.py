@@ -55,6 +55,10 @@ class Budget:
 class Choice:
     """How it is decided what goes."""
 
+    width: Annotated[
+        float | None, _budget("also keep only this share of the hidden size (what norms average)")
+    ] = None
+
     criterion: Annotated[str, typer.Option(help="mi, magnitude, wanda or random")] = "mi"
     signal: Annotated[str, typer.Option(help="what counts in an output, or auto")] = "auto"
     allocate: Annotated[str, typer.Option(help="information or uniform")] = "information"
@@ -130,7 +134,7 @@ def prune(
     """Make a model smaller, prove it, and write it with its plan."""
     with output.sink("prune") as sink, load.libraries():
         out = target.path(model)
-        _check_budget(budget)
+        _check_budget(budget, choice)
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
         read = reading.read(samples=512)
@@ -145,6 +149,7 @@ def prune(
             keep=budget.keep,
             macs=budget.macs,
             params=budget.params,
+            width=choice.width,
             from_plan=budget.from_plan,
             criterion=choice.criterion,
             signal=choice.signal,
@@ -165,17 +170,17 @@ def prune(
         sink.result(done, lambda: _blocks(done, target, every=output.verbose))
 
 
-def _check_budget(budget: Budget) -> None:
+def _check_budget(budget: Budget, choice: Choice) -> None:
     """The mistakes that need no look at the model, before anything is loaded."""
     given = [
         f"--{field.name.replace('_', '-')}"
         for field in fields(budget)
         if getattr(budget, field.name) is not None
     ]
-    if len(given) != 1:
+    if len(given) != 1 and (given or choice.width is None):
         raise InputError(
             f"{' and '.join(given)} exclude each other" if given else "no budget is given",
-            hint="give exactly one of --keep, --macs, --params and --from-plan",
+            hint="give exactly one of --keep, --macs, --params and --from-plan, or --width alone",
         )
 
 
@@ -247,7 +252,7 @@ def _groups(result: PruneResult) -> Block:
     titles = ("units", "kept", "loss (nats)")
     columns = (Column("group", "name"), Column("kind", "word"), *map(Column, titles))
     rows = tuple(
-        (group.name, group.kind, f"{group.size:,}", f"{len(group.keep):,}", real(group.loss))
+        (group.name, group.kind, f"{group.size:,}", f"{group.kept:,}", real(group.loss))
         for group in result.plan.groups
     )
     return Table(columns, rows)

@@ -30,22 +30,29 @@ class Cost:
         self, products: Iterable[Sequence[Term]], weights: Iterable[Sequence[Term]]
     ) -> None:
         self._macs, self._params = _Sum(products), _Sum(weights)
+        self._held: Widths = {}
+
+    def holding(self, held: Widths) -> Cost:
+        """The same where these atoms have these widths unless another is asked for."""
+        other = Cost((), ())
+        other._macs, other._params, other._held = self._macs, self._params, dict(held)
+        return other
 
     def macs(self, widths: Widths) -> int:
         """Multiply-adds of one run of the first probe."""
-        return self._macs.at(widths)
+        return self._macs.at({**self._held, **widths})
 
     def macs_of(self, atom: Term, widths: Widths) -> int:
         """Multiply-adds of the contractions that an atom takes part in."""
-        return self._macs.of(atom, widths)
+        return self._macs.of(atom, {**self._held, **widths})
 
     def params_of(self, atom: Term, widths: Widths) -> int:
         """Elements of the weights that an atom takes part in."""
-        return self._params.of(atom, widths)
+        return self._params.of(atom, {**self._held, **widths})
 
     def params(self, widths: Widths) -> int:
         """Elements of the weights."""
-        return self._params.at(widths)
+        return self._params.at({**self._held, **widths})
 
 
 class _Sum:

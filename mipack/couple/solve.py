@@ -6,7 +6,7 @@ everywhere. It is *free* when neither frozen nor normalised over (a width).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 import mipack.ops  # noqa: F401 - registers the rules
 from mipack.couple.cost import Cost
-from mipack.couple.families import contexts
+from mipack.couple.families import Contexts, contexts
 from mipack.couple.naming import group_kind, group_names
 from mipack.graph.probe import Probe, constant_arrays
 from mipack.graph.view import Linear, NodeView, Statements
@@ -53,8 +53,13 @@ class Group:
 
     @property
     def free(self) -> bool:
-        """Neither frozen, nor normalised over, nor chosen per unit of another group."""
-        return not (self.frozen or self.width or self.within)
+        """Neither frozen nor normalised over."""
+        return not (self.frozen or self.width)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[contexts.., units]: of a family every context unit chooses for itself."""
+        return (*(size_of(context)[0] for context in self.within), self.size)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,11 @@ class Coupling:
     def free(self) -> tuple[Group, ...]:
         """The groups that may be cut."""
         return tuple(group for group in self.groups if group.free)
+
+    @property
+    def widths(self) -> tuple[Group, ...]:
+        """The groups that something averages over: cut on request only."""
+        return tuple(group for group in self.groups if group.width and not group.frozen)
 
     def linears_reading(self, group: Group) -> list[Linear]:
         """Contractions with weights that absorb the group."""
@@ -186,6 +196,16 @@ def _is_matrix(array: np.ndarray[Any, Any]) -> bool:
     return array.ndim >= 2 and array.dtype.name not in ("int64", "int32", "bool")
 
 
+def _tells_contexts(axes: Mapping[str, Sequence[Term]], site: Linear, families: Contexts) -> bool:
+    """Whether every family on the two axes of a weight has its contexts beside it, so that the
+    kept features and outputs are lists of positions."""
+    for term in (axes[site.x][site.x_axis], axes[site.y][site.y_axis]):
+        here = set(leaves(term))
+        if any(not here.issuperset(families.get(atom, ())) for atom in here):
+            return False
+    return True
+
+
 def _graphs(node: ir.Node) -> list[ir.Graph]:
     found: list[ir.Graph] = []
     for attribute in node.attributes.values():
@@ -214,6 +234,9 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
     ]
     families = contexts(solver.terms.values(), solver.said.together)
     axes = {name: tuple(terms) for name, terms in solver.terms.items()}
+    solver.said.linears[:] = [
+        site for site in solver.said.linears if _tells_contexts(axes, site, families)
+    ]
     cost = Cost([t for ts in solver.said.products.values() for t in ts], [])
     names = group_names(model, axes, atoms, list(solver.constants))
     groups = [
@@ -223,7 +246,7 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
             size=size_of(atom)[0],
             kind=group_kind(model, axes, solver.said.linears, atom),
             touches=tuple(touches[atom]),
-            within=families.get(atom, ()),
+            within=() if atom.width else families.get(atom, ()),
             frozen=tuple(atom.frozen),
             width=tuple(atom.width),
             macs=cost.macs({}) - cost.macs({atom: 0}),

@@ -39,7 +39,7 @@ class GroupRow:
     @property
     def free(self) -> bool:
         """Whether it may be cut."""
-        return self.state == "free"
+        return self.state in ("free", "family")
 
 
 @dataclass(frozen=True, slots=True)

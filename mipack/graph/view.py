@@ -76,6 +76,8 @@ class Statements:
     products: dict[str, list[tuple[Term, ...]]] = field(default_factory=dict)
     linears: list[Linear] = field(default_factory=list)
     together: list[tuple[Term, ...]] = field(default_factory=list)
+    averaged: dict[ir.Node, list[Term]] = field(default_factory=dict)
+    """The axes that a node takes statistics over."""
 
 
 class NodeView:
@@ -172,8 +174,9 @@ class NodeView:
             self.layout.freeze(term, f"{why} [{self.label}]")
 
     def normalise(self, term: Term, why: str = "normalised over") -> None:
-        """The op averages over this axis."""
+        """The op takes statistics over this axis."""
         self.layout.normalise(term, f"{why} [{self.label}]")
+        self.said.averaged.setdefault(self.node, []).append(term)
 
     def align(self, index: int, output: int = 0, *, result: Sequence[Term] | None = None) -> None:
         """Broadcasting: an input against an output, from the right; size 1 gives no equation."""

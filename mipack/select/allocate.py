@@ -22,6 +22,7 @@ from mipack.layout import Term
 Widths = dict[Term, int]
 SWEEPS = 12
 BISECTIONS = 48
+WAY_OUT = "mipack inspect lists what is frozen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Budget:
 
     of: str
     target: int
+    full: int = 0
+    """The same of the original."""
 
     def total(self, cost: Cost, widths: Mapping[Term, int]) -> int:
         """The exact cost of these widths."""
@@ -70,15 +73,21 @@ def uniform(groups: Sequence[Group], share: float) -> dict[Term, int]:
 
 
 def allocate(
-    options: Sequence[Option], cost: Cost, budget: Budget, *, blocked: str = ""
+    options: Sequence[Option],
+    cost: Cost,
+    budget: Budget,
+    *,
+    blocked: str = "",
+    way_out: str = WAY_OUT,
 ) -> dict[Term, int]:
     """Widths of least total loss whose exact cost meets the budget.
 
-    Raises InputError where even the smallest widths cost more; `blocked` says what is frozen.
+    Raises InputError where even the smallest widths cost more; `blocked` says what is frozen and
+    `way_out` what could be done about it.
     """
     least = {o.group.atom: o.widths[0] for o in options}
     if budget.total(cost, least) > budget.target:
-        raise unreachable(cost, budget, least, blocked)
+        raise unreachable(cost, budget, least, blocked, way_out)
     most = {o.group.atom: o.widths[-1] for o in options}
     if budget.total(cost, most) <= budget.target:
         return most
@@ -153,15 +162,19 @@ def _spend_rest(
 
 
 def unreachable(
-    cost: Cost, budget: Budget, least: Mapping[Term, int], blocked: str = ""
+    cost: Cost,
+    budget: Budget,
+    least: Mapping[Term, int],
+    blocked: str = "",
+    way_out: str = WAY_OUT,
 ) -> InputError:
     """The error for a budget below what the smallest widths cost."""
-    full, floor = budget.total(cost, {}), budget.total(cost, least)
+    full, floor = budget.full or budget.total(cost, {}), budget.total(cost, least)
     reachable = np.ceil(1000 * floor / full) / 1000
     return InputError(
         f"the budget is {budget.target / full:.4f} of the {budget.of}, but every free group at its "
         f"smallest width leaves {floor / full:.4f}{'; frozen: ' if blocked else ''}{blocked}",
-        hint=f"--{budget.of} {reachable:g} is reachable; mipack inspect lists what is frozen",
+        hint=f"--{budget.of} {reachable:g} is reachable; {way_out}",
     )
 
 
@@ -172,6 +185,7 @@ def shrink_uniformly(
     *,
     rounded: Callable[[Widths], Widths] = lambda widths: widths,
     blocked: str = "",
+    way_out: str = WAY_OUT,
 ) -> Widths:
     """The largest common share whose exact cost, after rounding, meets the budget.
 
@@ -180,7 +194,7 @@ def shrink_uniformly(
     low, high = 0.0, 1.0
     best = rounded(uniform(groups, low))
     if budget.total(cost, best) > budget.target:
-        raise unreachable(cost, budget, best, blocked)
+        raise unreachable(cost, budget, best, blocked, way_out)
     for _ in range(BISECTIONS):
         share = (low + high) / 2
         widths = rounded(uniform(groups, share))

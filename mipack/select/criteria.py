@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mipack.calibrate.moments import Calibration
-from mipack.calibrate.sites import Array, Site, blocks_at, unit_positions
+from mipack.calibrate.sites import Array, Site, blocks_at, unit_labels
 from mipack.couple.solve import Coupling, Group
-from mipack.layout import find, leaves
+from mipack.layout import Term, leaves
 from mipack.select.eliminate import Ranking, eliminate
 from mipack.select.signal import SIGNALS, stake
 
@@ -59,36 +59,38 @@ def mi(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Rank
         )
         for site in evidence.readers(group)
     ]
-    return eliminate(stakes, group.size) if stakes else magnitude(evidence, group, preserved)
+    if not stakes:
+        return magnitude(evidence, group, preserved)
+    return eliminate(stakes, group.size, group.shape[:-1])
 
 
 def magnitude(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
     """L2 norm of all weights that belong to a unit."""
-    total = np.zeros(group.size)
+    total = np.zeros(group.shape)
     for name, axis in group.touches:
         array = evidence.coupling.constants[name]
         if array.ndim >= 2 and array.dtype.name not in ("int64", "int32", "bool"):
-            squares = np.moveaxis(array.astype(np.float64) ** 2, axis, 0)
-            along = squares.reshape(len(squares), -1).sum(1)
-            total += _per_unit(evidence, group, name, axis, along)
+            total += _per_unit(evidence.coupling, group, name, axis)
     return _ascending(total)
 
 
 def wanda(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
     """Weight times the norm of what flows through it (Sun et al. 2023), over all readers."""
-    total = np.zeros(group.size)
+    total = np.zeros(group.shape)
     for site in evidence.readers(group):
         moments = evidence.calibration.moments[site.name]
         second = np.diagonal(moments.second) if moments.full else moments.second
         energy = second / max(moments.count, 1) * (evidence.weight(site) ** 2).sum(1)
-        total += energy[blocks_at(evidence.coupling, site, group)].sum(1)
+        blocks = blocks_at(evidence.coupling, site, group)
+        total += energy[blocks].sum(1).reshape(group.shape)
     return _ascending(total) if total.any() else magnitude(evidence, group, preserved)
 
 
 def random(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
     """Seeded noise: the floor that any criterion must beat."""
     rng = np.random.default_rng([evidence.seed, zlib.crc32(group.name.encode())])
-    return Ranking(rng.permutation(group.size), np.linspace(1, 0, group.size + 1))
+    order = rng.permuted(np.broadcast_to(np.arange(group.size), group.shape), axis=-1)
+    return Ranking(order, np.linspace(1, 0, group.size + 1))
 
 
 CRITERIA: dict[str, Criterion] = {
@@ -99,12 +101,40 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
-def _per_unit(evidence: Evidence, group: Group, name: str, axis: int, along: Array) -> Array:
-    positions = unit_positions(evidence.coupling.axes[name][axis], find(group.atom))
-    return np.asarray(along[positions].sum(1))
+def _per_unit(coupling: Coupling, group: Group, name: str, axis: int) -> Array:
+    """Squares of a weight summed over what belongs to each unit: [contexts.., units].
+
+    A context stands on the unit's own axis or, as a whole factor, on another one.
+    """
+    array, axes = coupling.constants[name].astype(np.float64), coupling.axes[name]
+    labels = {axis: [unit_labels(axes[axis], group.atom)]}
+    order = [(axis, 0)]
+    for context in reversed(group.within):
+        at = axis if context in leaves(axes[axis]) else _axis_of(axes, context)
+        labels.setdefault(at, []).append(unit_labels(axes[at], context))
+        order.insert(0, (at, len(labels[at]) - 1))
+    others = tuple(k for k in range(array.ndim) if k not in labels)
+    squares = (array**2).sum(others, keepdims=True)
+    spread = [
+        np.broadcast_to(
+            labels[at][which].reshape([-1 if k == at else 1 for k in range(array.ndim)]),
+            squares.shape,
+        ).ravel()
+        for at, which in order
+    ]
+    there = np.all([label >= 0 for label in spread], axis=0)
+    units = np.ravel_multi_index([label[there] for label in spread], group.shape)
+    sums = np.bincount(units, squares.ravel()[there], minlength=int(np.prod(group.shape)))
+    return sums.reshape(group.shape)
+
+
+def _axis_of(axes: Sequence[Term], context: Term) -> int:
+    return next(k for k, term in enumerate(axes) if context in leaves(term))
 
 
 def _ascending(scores: Array) -> Ranking:
-    order = np.argsort(scores, kind="stable")
-    share = scores[order] / max(float(scores.sum()), 1e-30)
+    """Lowest first; the loss of a width is the share of the scores that it gives up."""
+    order = np.argsort(scores, axis=-1, kind="stable")
+    steps = np.take_along_axis(scores, order, -1).reshape(-1, scores.shape[-1]).sum(0)
+    share = steps / max(float(scores.sum()), 1e-30)
     return Ranking(order, np.concatenate([[0.0], np.cumsum(share)])[::-1])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -85,32 +86,40 @@ class Stake:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Units from the first to go to the last; `loss[k]` is the loss of keeping the last k."""
+    """Units from the first to go to the last; `loss[k]` is the loss of keeping the last k.
+
+    `order` is [units], or [contexts.., units] for a family: every row goes through its own units.
+    """
 
     order: Array
     loss: Array
 
     def keep(self, width: int) -> Array:
-        """The units that stay at this width, ascending."""
-        return np.sort(self.order[len(self.order) - width :])
+        """The units that stay at this width, ascending: [contexts.., width]."""
+        return np.sort(self.order[..., self.order.shape[-1] - width :], axis=-1)
 
 
-def eliminate(stakes: Sequence[Stake], units: int) -> Ranking:
-    """Eliminate all units; costs of several sites add up. Changes the stakes."""
-    stakes = list(stakes)
-    alive = torch.arange(units)
+def eliminate(stakes: Sequence[Stake], units: int, contexts: tuple[int, ...] = ()) -> Ranking:
+    """Eliminate all units; costs of several sites add up. Changes the stakes.
+
+    Of a family the stakes' blocks list the units of every context in turn, and each round takes
+    equally many from each.
+    """
+    stakes, rows = list(stakes), prod(contexts)
+    alive = torch.arange(rows * units)
     order: list[int] = []
     deltas: list[float] = []
-    rows = [stake.p.shape[0] for stake in stakes]
+    sizes = [stake.p.shape[0] for stake in stakes]
     while len(alive):
-        count = max(1, len(alive) // ROUNDS)
+        count = max(1, len(alive) // rows // ROUNDS)
         cost = _cost(stakes, alive)
-        if count == 1:
+        if count * rows == 1:
             chosen = [int(torch.argmin(cost))]
             deltas.append(float(cost[chosen[0]]))
         else:
-            lowest = torch.sort(torch.argsort(cost, stable=True)[: 2 * count]).values
-            chosen, gone = _one_by_one([s.part(alive[lowest]) for s in stakes], count)
+            lowest = _lowest(cost.reshape(rows, -1), 2 * count)
+            parts = [stake.part(alive[lowest]) for stake in stakes]
+            chosen, gone = _one_by_one(parts, alive[lowest] // units, count)
             chosen = [int(lowest[i]) for i in chosen]
             deltas += gone
         dropped = alive[chosen]
@@ -120,37 +129,59 @@ def eliminate(stakes: Sequence[Stake], units: int) -> Ranking:
         left = torch.ones(len(alive), dtype=torch.bool)
         left[chosen] = False
         alive = alive[left]
-        _compact(stakes, rows, alive, units)
+        _compact(stakes, sizes, alive, rows * units)
     steps = np.maximum(np.array(deltas), 0.0)
-    loss = np.concatenate([[0.0], np.cumsum(steps)])[::-1]
-    return Ranking(np.array(order, np.int64), loss)
+    loss = np.concatenate([[0.0], np.cumsum(steps)])[::-1][::rows]
+    return Ranking(_by_row(np.array(order, np.int64), rows, units).reshape(*contexts, units), loss)
+
+
+def _lowest(cost: torch.Tensor, count: int) -> torch.Tensor:
+    """Places of the `count` lowest of every row, as one ascending list: [rows * count]."""
+    places = torch.argsort(cost, dim=1, stable=True)[:, :count]
+    offsets = torch.arange(len(cost))[:, None] * cost.shape[1]
+    return torch.sort((places + offsets).reshape(-1)).values
+
+
+def _by_row(order: Array, rows: int, units: int) -> Array:
+    """One list of all units as a list for each row: [rows, units]."""
+    return order[np.argsort(order // units, kind="stable")].reshape(rows, units) % units
 
 
 def _cost(stakes: Sequence[Stake], units: torch.Tensor) -> torch.Tensor:
     return torch.stack([stake.scores(units) for stake in stakes]).sum(0)
 
 
-def _one_by_one(stakes: Sequence[Stake], count: int) -> tuple[list[int], list[float]]:
-    """`count` units of a small problem, each chosen after the one before it is gone."""
-    alive = torch.arange(len(stakes[0].blocks))
+def _one_by_one(
+    stakes: Sequence[Stake], rows: torch.Tensor, count: int
+) -> tuple[list[int], list[float]]:
+    """`count` units of every row of a small problem, each chosen after the one before it is gone;
+    `rows` says which row a unit is of."""
+    alive = torch.arange(len(rows))
+    left = dict.fromkeys(rows.tolist(), count)
     chosen: list[int] = []
     deltas: list[float] = []
-    for _ in range(count):
+    for _ in range(count * len(left)):
         cost = _cost(stakes, alive)
         lowest = int(torch.argmin(cost))
+        row = int(rows[alive[lowest]])
         chosen.append(int(alive[lowest]))
         deltas.append(float(cost[lowest]))
         for stake in stakes:
             stake.drop(alive[lowest : lowest + 1])
-        alive = torch.cat([alive[:lowest], alive[lowest + 1 :]])
+        left[row] -= 1
+        stays = torch.ones(len(alive), dtype=torch.bool)
+        stays[lowest] = False
+        if not left[row]:
+            stays &= rows[alive] != row
+        alive = alive[stays]
     return chosen, deltas
 
 
-def _compact(stakes: list[Stake], rows: list[int], alive: torch.Tensor, units: int) -> None:
+def _compact(stakes: list[Stake], sizes: list[int], alive: torch.Tensor, units: int) -> None:
     """Shrink matrices whose own units are mostly gone; features of other groups stay."""
     for index, stake in enumerate(stakes):
         gone = (units - len(alive)) * stake.blocks.shape[1]
-        start = rows[index]
+        start = sizes[index]
         n = stake.p.shape[0]
         if not stake.full or not len(alive) or start - gone > COMPACT * n:
             continue

@@ -84,7 +84,7 @@ class Meter:
 
     def _weights(self, group: Group, kept: Array) -> dict[str, Array]:
         changed: dict[str, Array] = {}
-        keep = Keep({group.atom: kept})
+        keep = Keep.of({group: kept})
         for site in self._evidence.readers(group):
             stay = kept_features(self._evidence.coupling, site, keep)
             old = self._start[site.linear.w]
@@ -109,7 +109,7 @@ class Meter:
 
     def _silenced(self, group: Group, kept: Array, changed: Mapping[str, Array]) -> Session:
         coupling = self._evidence.coupling
-        model = masked(coupling, Keep({group.atom: kept}))
+        model = masked(coupling, Keep.of({group: kept}))
         nodes, taken = node_names(model.graph), names_of(model.graph)
         for site in self._evidence.readers(group):  # a bias that only the meter's model has
             bias = self._bias[site.name]
@@ -147,7 +147,7 @@ def calibrated(
     meter: Callable[[Array], float] | None,
 ) -> Curve:
     """The ranking's losses, scaled by measured KL; without a meter they stay as they are."""
-    units = len(ranking.order)
+    units = ranking.order.shape[-1]
     loss = np.minimum.accumulate(ranking.loss)
     if meter is None:
         return Curve(loss, ())

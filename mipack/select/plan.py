@@ -14,23 +14,33 @@ from typing import Any
 
 import numpy as np
 
-from mipack.couple.solve import Coupling
+from mipack.couple.solve import Coupling, Group
 from mipack.errors import InputError, PlanMismatch
 
 FORMAT = "mipack-plan/1"
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
     """The kept units of one group; `loss` is the predicted rise of KL (nats per sample),
-    `information` the share of the group's information that the kept units hold."""
+    `information` the share of the group's information that the kept units hold.
+
+    Of a family (dims inside heads) `keep` has a row for every unit of its contexts, in order; a
+    family of which nothing goes is one row like any group.
+    """
 
     name: str
     kind: str
     size: int
-    keep: tuple[int, ...]
+    keep: tuple[int, ...] | tuple[tuple[int, ...], ...]
     loss: float = 0.0
     information: float = 1.0
+
+    @property
+    def kept(self) -> int:
+        """How many units stay (in each context)."""
+        return int(np.shape(self.keep)[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +67,8 @@ class Plan:
         text = json.dumps({**document, "groups": "@"}, indent=1, sort_keys=True)
         return text.replace('"groups": "@"', f'"groups": [\n  {lines}\n ]', 1) + "\n"
 
-    def tables(self, coupling: Coupling) -> dict[Any, Any]:
-        """Keep tables of a coupling's atoms.
+    def tables(self, coupling: Coupling) -> dict[Group, Ints]:
+        """What stays of every group that loses units: [contexts.., kept].
 
         Raises PlanMismatch where a group is missing, has another size or may not be cut.
         """
@@ -71,16 +81,35 @@ class Plan:
                     f"this model has no group {planned.name!r} of {planned.size} units",
                     hint="make a plan for this model with mipack prune --plan-only",
                 )
-            if len(planned.keep) == group.size:
+            if planned.kept == group.size:
                 continue
-            if not group.free:
-                reasons = [*group.frozen, *group.width]
+            if group.frozen:
                 raise PlanMismatch(
-                    f"group {planned.name!r} may not be cut: {reasons[0] if reasons else 'family'}",
+                    f"group {planned.name!r} may not be cut: {group.frozen[0]}",
                     hint="keep all its units in the plan",
                 )
-            tables[group.atom] = np.array(planned.keep, np.int64)
+            tables[group] = _table(planned, group)
         return tables
+
+
+def kept_units(table: Ints) -> tuple[int, ...] | tuple[tuple[int, ...], ...]:
+    """A table [contexts.., kept] as a plan lists it."""
+    rows = table.reshape(-1, table.shape[-1]).tolist()
+    return tuple(map(tuple, rows)) if table.ndim > 1 else tuple(rows[0])
+
+
+def _table(planned: GroupPlan, group: Group) -> Ints:
+    """The same the other way; one row may stand for all contexts."""
+    outer = group.shape[:-1]
+    listed = np.array(planned.keep, np.int64)
+    rows = int(np.prod(outer)) if outer else 1
+    if listed.ndim == 2 and len(listed) != rows:
+        raise PlanMismatch(
+            f"group {planned.name!r} needs {rows} rows of kept units, not {len(listed)}",
+            hint="make a plan for this model with mipack prune --plan-only",
+        )
+    table = np.broadcast_to(listed, (rows, listed.shape[-1]))
+    return table.reshape(*outer, -1) if outer else table[0]
 
 
 def load_plan(path: Path) -> Plan:
@@ -112,16 +141,21 @@ def load_plan(path: Path) -> Plan:
 
 
 def _group(entry: Mapping[str, Any]) -> GroupPlan:
-    keep, size = tuple(entry["keep"]), int(entry["size"])
-    if any(type(unit) is not int for unit in keep):
-        raise ValueError(f"group {entry['name']!r}: keep must list whole numbers")
-    if not keep or sorted(set(keep)) != list(keep) or keep[0] < 0 or keep[-1] >= size:
-        raise ValueError(f"group {entry['name']!r}: keep must be ascending units of 0..{size - 1}")
+    size, keep = int(entry["size"]), tuple(entry["keep"])
+    rows = [tuple(row) for row in keep] if keep and isinstance(keep[0], list) else [keep]
+    for row in rows:
+        if any(type(unit) is not int for unit in row):
+            raise ValueError(f"group {entry['name']!r}: keep must list whole numbers")
+        if not row or sorted(set(row)) != list(row) or row[0] < 0 or row[-1] >= size:
+            where = f"units of 0..{size - 1}"
+            raise ValueError(f"group {entry['name']!r}: keep must be ascending {where}")
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"group {entry['name']!r}: every row must keep as many units")
     return GroupPlan(
         str(entry["name"]),
         str(entry["kind"]),
         size,
-        keep,
+        tuple(rows) if keep and isinstance(keep[0], list) else keep,
         float(entry["loss"]),
         float(entry["information"]),
     )

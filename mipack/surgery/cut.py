@@ -8,7 +8,7 @@ is not cut keep their original expression.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,24 +69,11 @@ class _Surgeon:
 
     # -- sizes written in attributes and operands
 
-    def _new(self, encoding: Encoding) -> int:
-        if encoding.low is not None:
-            return self.keep.position(encoding.term, encoding.low)
-        return self.keep.size(encoding.term)
-
     def _attribute(self, node: ir.Node, slot: str, encodings: list[Encoding]) -> None:
         if slot == "split" and slot not in node.attributes:
             self._explicit_split(node)
-            return
-        old = node.attributes[slot].value
-        if encodings[0].element is None:
-            node.attributes[slot] = ir.AttrInt64(slot, self._new(encodings[0]))
-            return
-        values = list(old)
-        for encoding in encodings:
-            assert encoding.element is not None
-            values[encoding.element] = self._new(encoding)
-        node.attributes[slot] = ir.AttrInt64s(slot, values)
+        else:
+            respell(node, slot, encodings, self.keep)
 
     def _explicit_split(self, node: ir.Node) -> None:
         """A Split into equal parts: the parts are no longer equal, so write them down."""
@@ -166,7 +153,7 @@ class _Surgeon:
 
     def _scaled(self, encoding: Encoding, old: int) -> int:
         if is_static(encoding.term):
-            return self._new(encoding)
+            return new_size(encoding, self.keep)
         new, was = self._ratio(encoding.term)
         return old * new // was
 
@@ -207,7 +194,7 @@ class _Surgeon:
         for element, encoding in edits.items():
             at = element or 0
             if is_static(encoding.term):
-                fixed[at], numbers[at] = True, self._new(encoding)
+                fixed[at], numbers[at] = True, new_size(encoding, self.keep)
             else:
                 new[at], old[at] = self._ratio(encoding.term)
         shaped = [a if shape else a.reshape(()) for a in (fixed, numbers, new, old)]
@@ -279,6 +266,25 @@ class _Surgeon:
         node.outputs[0].name = name
         self.graph.insert_before(before, node)
         return node.outputs[0]
+
+
+def new_size(encoding: Encoding, keep: Keep) -> int:
+    """The number that an encoding spells after the cut."""
+    if encoding.low is not None:
+        return keep.position(encoding.term, encoding.low)
+    return keep.size(encoding.term)
+
+
+def respell(node: ir.Node, slot: str, encodings: Sequence[Encoding], keep: Keep) -> None:
+    """Write the new sizes into an attribute."""
+    if encodings[0].element is None:
+        node.attributes[slot] = ir.AttrInt64(slot, new_size(encodings[0], keep))
+        return
+    values = list(node.attributes[slot].value)
+    for encoding in encodings:
+        assert encoding.element is not None
+        values[encoding.element] = new_size(encoding, keep)
+    node.attributes[slot] = ir.AttrInt64s(slot, values)
 
 
 def _drop_unread(graph: ir.Graph) -> None:

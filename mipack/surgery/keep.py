@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mipack.couple.solve import Group
 from mipack.layout import UNIT, Kind, Term, find, is_static, leaves, parts, size_of
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -30,6 +31,14 @@ class Keep:
     ) -> None:
         self.tables = {find(atom): np.asarray(t, np.int64) for atom, t in tables.items()}
         self.within = {find(a): tuple(map(find, c)) for a, c in (within or {}).items() if c}
+
+    @classmethod
+    def of(cls, tables: Mapping[Group, Ints]) -> Keep:
+        """The kept units of groups; of a family [contexts.., kept]."""
+        return cls(
+            {group.atom: table for group, table in tables.items()},
+            {group.atom: group.within for group in tables},
+        )
 
     def cuts(self, term: Term) -> bool:
         """Whether any unit of the axis goes."""

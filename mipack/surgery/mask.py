@@ -2,7 +2,9 @@
 
 Original-size model, every weight and every activation zero at cut positions
 (`Where(mask, x, 0)`, not a product: 0 * -inf of an attention mask is NaN). Masking weights alone
-is not enough: sigmoid(0) is 0.5. No norm runs over a cut axis unless it is a width.
+is not enough: sigmoid(0) is 0.5. Where a node takes statistics over a cut axis (a norm, a mean, a
+softmax), zeros are not silent: it is given the kept positions alone and its results are spread
+over the original ones again, so that every statistic is that of the kept units.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from mipack.couple.solve import Coupling
 from mipack.graph.adjust import add_weight, names_of, set_weight
 from mipack.graph.canonical import fresh_name
 from mipack.layout import Layout, Term, factors, is_static, size_of
-from mipack.surgery.keep import Keep
+from mipack.surgery.cut import respell
+from mipack.surgery.keep import Ints, Keep
 
 MASKED = ("float16", "float32", "float64", "int32", "int64")
 """Integers too: a count of units must not count silenced ones. Of bfloat16 there is no Where."""
@@ -46,11 +49,62 @@ class _Masker:
             if cut and array.dtype.kind == "f":
                 kept = self.keep.mask(axes)
                 set_weight(self.graph, name, np.where(kept, array, array.dtype.type(0)))
-        for node in list(self.graph):
-            for value in list(node.outputs):
+        twins = dict(zip(self.graph, self.coupling.model.graph, strict=True))
+        for node, original in twins.items():
+            over = self.coupling.said.averaged.get(original, ())
+            if any(map(self.keep.cuts, over)):
+                self._compact(node, original)
+                shown = [self._spread_out(node, value) for value in node.outputs]
+            else:
+                shown = list(node.outputs)
+            for value in shown:
                 if self._silent(value):
                     self._mask(node, value)
         return self.model
+
+    def _compact(self, node: ir.Node, original: ir.Node) -> None:
+        """Let a node see the kept positions of its operands alone."""
+        for slot, before in enumerate(original.inputs):
+            value = node.inputs[slot]
+            for axis, kept in self._cut_axes(before):
+                assert value is not None
+                index = self._constant(value.name or "", kept)
+                name = fresh_name(f"{node.name}.kept", self.taken)
+                gather = ir.node("Gather", [value, index], attributes={"axis": axis}, name=name)
+                gather.outputs[0].name = name
+                self.graph.insert_before(node, gather)
+                value = gather.outputs[0]
+            if value is not None:
+                node.replace_input_with(slot, value)
+        for encoding in self.coupling.said.encodings:
+            if encoding.node is original and isinstance(encoding.slot, str):
+                respell(node, encoding.slot, [encoding], self.keep)
+
+    def _spread_out(self, node: ir.Node, result: ir.Value) -> ir.Value:
+        """A result at its original positions; what comes between is masked next."""
+        users, name = list(result.uses()), result.name or ""
+        value = result
+        for axis, kept in self._cut_axes(result):
+            size = size_of(self.coupling.axes[name][axis])[0]
+            places = np.clip(np.searchsorted(kept, np.arange(size)), 0, len(kept) - 1)
+            value = self._emit(node, "Gather", [value, self._constant(name, places)], axis=axis)
+        if value is not result:
+            result.name = fresh_name(f"{name}.kept", self.taken)
+            value.name, value.type = name, result.type
+            for user, index in users:
+                user.replace_input_with(index, value)
+            outputs = self.graph.outputs
+            outputs[:] = [value if output is result else output for output in outputs]
+        return value
+
+    def _cut_axes(self, value: ir.Value | None) -> list[tuple[int, Ints]]:
+        """(axis, kept positions) of the static axes that lose positions."""
+        axes = self.coupling.axes.get(value.name or "", ()) if value is not None else ()
+        return [
+            (k, self.keep.flat(term))
+            for k, term in enumerate(axes)
+            if is_static(term) and self.keep.cuts(term)
+        ]
 
     def _silent(self, value: ir.Value) -> bool:
         """Whether this value is a tensor of numbers with cut units that a mask can express."""
@@ -94,10 +148,12 @@ class _Masker:
     def _constant(self, near: str, array: np.ndarray[Any, Any]) -> ir.Value:
         return add_weight(self.graph, fresh_name(f"{near}.mask", self.taken), array)
 
-    def _emit(self, made: ir.Node, op: str, inputs: Sequence[ir.Value]) -> ir.Value:
+    def _emit(
+        self, made: ir.Node, op: str, inputs: Sequence[ir.Value], **attributes: int
+    ) -> ir.Value:
         """A node behind `made`, and behind what was put there before."""
         name = fresh_name(f"{made.name}.{op.lower()}", self.taken)
-        node = ir.node(op, inputs, name=name)
+        node = ir.node(op, inputs, attributes=attributes, name=name)
         node.outputs[0].name = name
         self.graph.insert_after(self._last.get(made, made), node)
         self._last[made] = node

@@ -26,7 +26,7 @@ class Trial:
 
 def cuttable(coupling: Coupling) -> list[Group]:
     """Groups that surgery may cut and the oracle can follow, dependent families included."""
-    return [group for group in coupling.groups if not (group.frozen or group.width)]
+    return [group for group in coupling.groups if not group.frozen]
 
 
 def random_keep(groups: Sequence[Group], rng: np.random.Generator) -> Keep:

@@ -130,7 +130,7 @@ def plan(toy: Toy, *, widest: int) -> list[tuple[int, ...]]:
     """The units that every group of narrow readers keeps."""
     evidence = toy.evidence
     groups = [
-        g for g in toy.coupling.free if max(site.features for site in evidence.readers(g)) <= widest
+        g for g in toy.coupling.free if all(site.features <= widest for site in evidence.readers(g))
     ]
     request = Request(keep=0.5)
     return [g.keep for g in Decider(evidence, groups, "mi", None).decide(request).groups]

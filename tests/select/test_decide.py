@@ -135,7 +135,7 @@ def test_a_budget_out_of_reach_is_refused(kind: str, allocate: str) -> None:
 
 def test_patterns_choose_groups() -> None:
     coupling = NET.coupling
-    names = lambda *args: [g.name for g in chosen_groups(coupling, *args)]  # noqa: E731
+    names = lambda *args: [g.name for g in chosen_groups(coupling, *args)[0]]  # noqa: E731
     assert names((), ()) == ["stem:out", "wide:out", "inner:out", "hidden:out"]
     assert names(("*i*:out",), ()) == ["wide:out", "inner:out", "hidden:out"]
     assert names((), ("wide*", "hidden:out")) == ["stem:out", "inner:out"]
@@ -182,8 +182,8 @@ def test_units_below_are_chosen_for_what_is_kept_above() -> None:
     lower, upper = toy.group("a"), toy.group("b")
     assert made.rankings[lower.atom].keep(4).tolist() == [4, 5, 6, 7]  # seen alone
     decision = made.decide(request)
-    assert decision.keep[upper.atom].tolist() == [0, 1, 2, 3]
-    assert decision.keep[lower.atom].tolist() == [0, 1, 2, 3]
+    assert decision.keep.tables[upper.atom].tolist() == [0, 1, 2, 3]
+    assert decision.keep.tables[lower.atom].tolist() == [0, 1, 2, 3]
 
 
 @given(REQUESTS)
@@ -196,7 +196,7 @@ def test_a_decision_keeps_what_it_says(request: Request) -> None:
         assert len(planned.keep) == widths[group.atom]
         assert list(planned.keep) == sorted(set(planned.keep))
         assert planned.loss >= 0 and 0 <= planned.information <= 1
-        assert (group.atom in decision.keep) == (len(planned.keep) < group.size)
+        assert (group.atom in decision.keep.tables) == (len(planned.keep) < group.size)
     assert decision.predicted == pytest.approx(made.loss(widths))
 
 

@@ -85,8 +85,8 @@ def plan_of(**keep: tuple[int, ...]) -> Plan:
 
 def test_tables_name_the_kept_units_of_cut_groups() -> None:
     tables = plan_of(fc0=(1, 4), fc1=tuple(range(8))).tables(TOY.coupling)
-    assert {atom: array.tolist() for atom, array in tables.items()} == {
-        TOY.group("fc0").atom: [1, 4]
+    assert {group.name: array.tolist() for group, array in tables.items()} == {
+        TOY.group("fc0").name: [1, 4]
     }
     assert all(array.dtype == np.int64 for array in tables.values())
 
