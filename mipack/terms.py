@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from math import gcd
 from math import prod as product
 
 Size = tuple[int, int]
@@ -81,6 +82,15 @@ def is_static(term: Term) -> bool:
     """Whether the size is the same in both probes."""
     size = find(term).size
     return size[0] == size[1]
+
+
+def shared_by(left: Term, right: Term) -> Size:
+    """The largest size that divides both; of what is not a static atom only the whole."""
+    if left.size == right.size:
+        return left.size
+    atoms = left.kind is right.kind is Kind.ATOM and is_static(left) and is_static(right)
+    common = gcd(left.size[0], right.size[0]) if atoms else 1
+    return (common, common)
 
 
 def factors(term: Term) -> list[Term]:
