@@ -35,6 +35,7 @@ from itertools import accumulate
 
 from mipack.terms import (
     EMPTY,
+    REASONS_KEPT,
     UNIT,
     Kind,
     Size,
@@ -42,8 +43,10 @@ from mipack.terms import (
     divides,
     factors,
     find,
+    hand_on,
     is_static,
     leaves,
+    note,
     parts,
     plus,
     quotient,
@@ -74,8 +77,6 @@ __all__ = [
     "size_of",
     "times",
 ]
-
-REASONS_KEPT = 4
 
 
 class Inexpressible(Exception):
@@ -127,12 +128,12 @@ class Layout:
     def freeze(self, term: Term, reason: str) -> None:
         """No unit of this term may be cut."""
         for leaf in leaves(term):
-            _note(leaf.frozen, [reason])
+            note(leaf.frozen, [reason])
 
     def normalise(self, term: Term, reason: str) -> None:
         """Something averages over this term: a `width`, cut only with masked statistics."""
         for leaf in leaves(term):
-            _note(leaf.width, [reason])
+            note(leaf.width, [reason])
 
     # -- equations
 
@@ -320,7 +321,7 @@ class Layout:
         head, *tail = factors(term)
         inner = times(factor.size for factor in tail)
         if not divides(inner, at):
-            if not self._halfway or not self._unroll(head, tail):
+            if not (self._halfway and at[0] == at[1] and self._unroll(head, tail)):
                 raise Inexpressible(f"a cut at {at[0]} inside a block of {inner[0]}")
             return self.piece(term, 0, at[0]), self.piece(term, at[0], term.size[0])
         first, second = self._split(head, quotient(at, inner))
@@ -328,7 +329,8 @@ class Layout:
 
     def _unroll(self, head: Term, tail: Sequence[Term]) -> bool:
         """Make head a sum of units, where it helps: not for blocks that are not cut anyway."""
-        useful = is_static(head) and any(not leaf.frozen for part in tail for leaf in leaves(part))
+        static = all(map(is_static, [head, *tail]))
+        useful = static and any(not leaf.frozen for part in tail for leaf in leaves(part))
         if useful:
             self._refine(head, Kind.SUM, [self.atom(UNIT) for _ in range(head.size[0])])
         return useful
@@ -381,25 +383,9 @@ class Layout:
     def _refine(self, atom: Term, kind: Kind, pieces: Sequence[Term]) -> None:
         self._moves += 1
         atom.kind, atom.parts = kind, list(pieces)
-        _hand_on(atom, pieces)
+        hand_on(atom, pieces)
 
     def _link(self, atom: Term, term: Term) -> None:
         self._moves += 1
         atom.link = term
-        _hand_on(atom, [term])
-
-
-def _note(marks: dict[str, None], reasons: Iterable[str]) -> None:
-    for reason in reasons:
-        if len(marks) < REASONS_KEPT:
-            marks[reason] = None
-
-
-def _hand_on(marks: Term, heirs: Iterable[Term]) -> None:
-    """Marks follow units into whatever the atom became."""
-    if not (marks.frozen or marks.width):
-        return
-    for heir in heirs:
-        for leaf in leaves(heir):
-            _note(leaf.frozen, marks.frozen)
-            _note(leaf.width, marks.width)
+        hand_on(atom, [term])

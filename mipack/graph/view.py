@@ -200,17 +200,17 @@ class NodeView:
             self.freeze(self.y(index), why)
 
     def encode(
-        self, slot: int | str, element: int | None, term: Term, low: int | None = None
+        self,
+        slot: int | str,
+        element: int | None,
+        term: Term,
+        low: int | None = None,
+        runs: Sequence[tuple[int, int]] = (),
     ) -> None:
         """See `Encoding`."""
         if isinstance(slot, int):
             self._seen.add(slot)
-        self.said.encodings.append(Encoding(self.node, slot, element, term, low))
-
-    def list_runs(self, slot: int, term: Term, runs: Iterable[tuple[int, int]]) -> None:
-        """The operand lists positions of an axis, run after run: see `Encoding`."""
-        self._seen.add(slot)
-        self.said.encodings.append(Encoding(self.node, slot, None, term, runs=tuple(runs)))
+        self.said.encodings.append(Encoding(self.node, slot, element, term, low, tuple(runs)))
 
     def macs(self, *terms: Term) -> None:
         """The node multiplies and adds once per position of the product of these axes."""

@@ -126,7 +126,7 @@ def _moves_runs(n: NodeView, own: Term, indices: list[Term], known: np.ndarray[A
     except Inexpressible:
         return False
     n.eq(n.sum(*pieces), n.prod(*indices))
-    n.list_runs(1, own, runs)
+    n.encode(1, None, own, runs=runs)
     return True
 
 

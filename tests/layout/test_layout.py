@@ -205,6 +205,18 @@ def test_blocks_across_the_seam_of_a_factor_unroll_it(a: Algebra) -> None:
     assert paths(left) == paths(right)
 
 
+def test_blocks_of_dynamic_size_are_not_unrolled(a: Algebra) -> None:
+    """Where the seam lies in a block is another place in every run."""
+    sides = a.p(4, (6, 9)), a.s((8, 10), (16, 26))
+    a.equal(*sides, "Conv")
+    a.settle()
+    assert a.failed == ["a cut at 8 inside a block of 6 [Conv]"]
+    accident = a.p(4, (6, 9), (3, 2)), a.s(8, 64)
+    a.equal(*accident, "Add")
+    a.settle()
+    assert a.failed[1:] == ["a cut at 8 inside a block of 18 [Add]"]
+
+
 def test_blocks_that_are_not_cut_anyway_are_not_unrolled(a: Algebra) -> None:
     group, block, seam = a.atom(4), a.atom(6), a.s(8, 16)
     a.freeze(block, "time")
