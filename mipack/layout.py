@@ -165,6 +165,8 @@ class Layout:
             for left, right, reason, _ in todo:
                 self.equal(left, right, reason)
             progress = self._moves > moves
+            if self._halfway:  # whose retries make new atoms without end: fewer must wait
+                progress = len(self._waiting) < len(todo)
 
     def _give_up(self, terms: Iterable[Term], problem: str, reason: str) -> None:
         text = f"{problem} [{reason}]" if reason else problem
