@@ -9,11 +9,22 @@ a composite becomes it; two composites are cut into the coarsest pieces that bot
     A6 + B10 = C10 + D6    ->  A = P6, C = P6 + Q4, B = Q4 + R6, D = R6
     H12 x D32 = H6 x D64   ->  H6 x E2 x D32 on both sides
 
-An equation that cannot be expressed yet waits in a queue (`settle`); what is left at the end
-freezes both its sides. Refinement done on the way stays: it only makes pieces smaller, so it is
-sound. Normal form: no sum directly in a sum, no product in a product, no unit in a product; a
-unit in a sum stays (3 = 1 + 1 + 1). No occurs check is needed: a proper part is strictly smaller
-(which is why terms that are empty in a probe are never bound).
+An equation that cannot be expressed yet waits in a queue (`settle`). What still waits when nothing
+moves is met halfway, last of all because it costs freedom: a head that is not cut is *unrolled*
+into units where a seam lies inside its blocks (G x C is C + .. + C, and the C stay alike), and
+products without common refinement are divided by what they share at both ends; their coprime
+middle is frozen (uncut it is the same positions however it is written, and a row of 2 repeated
+that is a row of 3 repeated has but one kind of position to cut).
+
+    A8 + B16 = G4 x C6     ->  C = Q2 + R4, A = Q + R + Q, B = R + Q + R + Q + R
+    H12 x D32 = H8 x D48   ->  4 x (3 x 2) x 16 = 4 x (2 x 3) x 16
+
+Both sides of what is left even then are frozen. Refinement done on the way stays: it only makes
+pieces smaller, so it is sound.
+
+Normal form: no sum directly in a sum, no product in a product, no unit in a product; a unit in a
+sum stays (3 = 1 + 1 + 1). No occurs check is needed: a proper part is strictly smaller (which is
+why terms that are empty in a probe are never bound).
 """
 
 from __future__ import annotations
@@ -24,6 +35,7 @@ from itertools import accumulate
 
 from mipack.terms import (
     EMPTY,
+    REASONS_KEPT,
     UNIT,
     Kind,
     Size,
@@ -31,11 +43,14 @@ from mipack.terms import (
     divides,
     factors,
     find,
+    hand_on,
     is_static,
     leaves,
+    note,
     parts,
     plus,
     quotient,
+    shared_by,
     show,
     size_of,
     times,
@@ -63,8 +78,6 @@ __all__ = [
     "times",
 ]
 
-REASONS_KEPT = 4
-
 
 class Inexpressible(Exception):
     """An equation that the algebra cannot write down (yet)."""
@@ -75,6 +88,7 @@ class Layout:
 
     def __init__(self) -> None:
         self._count = self._moves = 0
+        self._halfway = False
         self._waiting: list[tuple[Term, Term, str, str]] = []
         self.failed: list[str] = []
 
@@ -114,12 +128,12 @@ class Layout:
     def freeze(self, term: Term, reason: str) -> None:
         """No unit of this term may be cut."""
         for leaf in leaves(term):
-            _note(leaf.frozen, [reason])
+            note(leaf.frozen, [reason])
 
     def normalise(self, term: Term, reason: str) -> None:
         """Something averages over this term: a `width`, cut only with masked statistics."""
         for leaf in leaves(term):
-            _note(leaf.width, [reason])
+            note(leaf.width, [reason])
 
     # -- equations
 
@@ -134,23 +148,31 @@ class Layout:
             self._waiting.append((left, right, reason, str(error)))
 
     def settle(self) -> None:
-        """Retry what waits until nothing moves; then freeze both sides of the rest.
+        """Retry what waits until nothing moves, then halfway; freeze both sides of the rest."""
+        for self._halfway in (False, True):
+            self._retry()
+        self._halfway = False
+        for left, right, reason, problem in self._waiting:
+            self._give_up([left, right], problem, reason)
+        self._waiting = []
 
-        What counts is whether atoms moved: a retry may refine some and still wait, and may wait as
-        several smaller equations.
-        """
+    def _retry(self) -> None:
+        """What counts is whether atoms moved: a retry may refine some and still wait, and may wait
+        as several smaller equations."""
         progress = True
         while self._waiting and progress:
             moves, todo, self._waiting = self._moves, self._waiting, []
             for left, right, reason, _ in todo:
                 self.equal(left, right, reason)
             progress = self._moves > moves
-        for left, right, reason, problem in self._waiting:
-            text = f"{problem} [{reason}]" if reason else problem
-            self.failed += [] if text in self.failed else [text]
-            self.freeze(left, text)
-            self.freeze(right, text)
-        self._waiting = []
+            if self._halfway:  # whose retries make new atoms without end: fewer must wait
+                progress = len(self._waiting) < len(todo)
+
+    def _give_up(self, terms: Iterable[Term], problem: str, reason: str) -> None:
+        text = f"{problem} [{reason}]" if reason else problem
+        self.failed += [] if text in self.failed else [text]
+        for term in terms:
+            self.freeze(term, text)
 
     def piece(self, term: Term, low: int, high: int) -> Term:
         """The layout of positions low..high of a static term, which is split there.
@@ -179,7 +201,14 @@ class Layout:
             self._refine(term, Kind.PROD, pair)
             return pair
         by_kind = self._divide_prod if term.kind is Kind.PROD else self._divide_sum
-        return by_kind(term, inner, reason)
+        try:
+            return by_kind(term, inner, reason)
+        except Inexpressible:
+            if not self._halfway:
+                raise
+        pair = self.atom(quotient(term.size, inner)), self.atom(inner)
+        self._unify(term, self.prod(pair), reason)
+        return pair
 
     def summands(self, term: Term) -> list[Term]:
         """Top-level summands; only a leading factor distributes: (A+B) x C is AxC + BxC."""
@@ -238,7 +267,27 @@ class Layout:
                 right.append(outer)
                 self.equal(a, inner, reason)
             else:
-                raise Inexpressible(f"no common refinement of factors {a.size[0]}, {b.size[0]}")
+                problem = f"no common refinement of factors {a.size[0]}, {b.size[0]}"
+                if not self._halfway:
+                    raise Inexpressible(problem)
+                self._meet([*left, a], [*right, b], problem, reason)
+                return
+
+    def _meet(self, left: list[Term], right: list[Term], problem: str, reason: str) -> None:
+        """Divide off what the last factors share, or the first ones; else freeze all of them."""
+        for last in (True, False):
+            a, b = (find(side.pop(-1 if last else 0)) for side in (left, right))
+            shared = shared_by(a, b)
+            if shared != UNIT:
+                (a, x), (b, y) = (
+                    self.divide(t, shared if last else quotient(t.size, shared)) for t in (a, b)
+                )
+                self.equal(*((x, y) if last else (a, b)), reason)
+                ends = ([*left, a], [*right, b]) if last else ([x, *left], [y, *right])
+                return self._unify_prods(*ends, reason)
+            for side, end in ((left, a), (right, b)):
+                side.insert(len(side) if last else 0, end)
+        self._give_up([*left, *right], problem, reason)
 
     def _unify_sums(self, left: list[Term], right: list[Term], reason: str) -> None:
         """From the first summand: the longer is split at the shorter."""
@@ -274,9 +323,19 @@ class Layout:
         head, *tail = factors(term)
         inner = times(factor.size for factor in tail)
         if not divides(inner, at):
-            raise Inexpressible(f"a cut at {at[0]} inside a block of {inner[0]}")
+            if not (self._halfway and at[0] == at[1] and self._unroll(head, tail)):
+                raise Inexpressible(f"a cut at {at[0]} inside a block of {inner[0]}")
+            return self.piece(term, 0, at[0]), self.piece(term, at[0], term.size[0])
         first, second = self._split(head, quotient(at, inner))
         return self.prod([first, *tail]), self.prod([second, *tail])
+
+    def _unroll(self, head: Term, tail: Sequence[Term]) -> bool:
+        """Make head a sum of units, where it helps: not for blocks that are not cut anyway."""
+        static = all(map(is_static, [head, *tail]))
+        useful = static and any(not leaf.frozen for part in tail for leaf in leaves(part))
+        if useful:
+            self._refine(head, Kind.SUM, [self.atom(UNIT) for _ in range(head.size[0])])
+        return useful
 
     def _bound(self, term: Term, at: Size) -> None:
         """Make `at` a boundary between two summands of term."""
@@ -326,25 +385,9 @@ class Layout:
     def _refine(self, atom: Term, kind: Kind, pieces: Sequence[Term]) -> None:
         self._moves += 1
         atom.kind, atom.parts = kind, list(pieces)
-        _hand_on(atom, pieces)
+        hand_on(atom, pieces)
 
     def _link(self, atom: Term, term: Term) -> None:
         self._moves += 1
         atom.link = term
-        _hand_on(atom, [term])
-
-
-def _note(marks: dict[str, None], reasons: Iterable[str]) -> None:
-    for reason in reasons:
-        if len(marks) < REASONS_KEPT:
-            marks[reason] = None
-
-
-def _hand_on(marks: Term, heirs: Iterable[Term]) -> None:
-    """Marks follow units into whatever the atom became."""
-    if not (marks.frozen or marks.width):
-        return
-    for heir in heirs:
-        for leaf in leaves(heir):
-            _note(leaf.frozen, marks.frozen)
-            _note(leaf.width, marks.width)
+        hand_on(atom, [term])

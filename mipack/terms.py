@@ -1,4 +1,4 @@
-"""Terms of the layout algebra, for reading: sizes, representatives, factors, parts, leaves.
+"""Terms of the layout algebra, for reading: sizes, representatives, factors, parts, leaves, marks.
 
 `mipack.layout` makes terms and states equations between them, and re-exports these names.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from math import gcd
 from math import prod as product
 
 Size = tuple[int, int]
 UNIT: Size = (1, 1)
 EMPTY: Size = (0, 0)
+REASONS_KEPT = 4
 
 
 class Kind(Enum):
@@ -83,6 +85,15 @@ def is_static(term: Term) -> bool:
     return size[0] == size[1]
 
 
+def shared_by(left: Term, right: Term) -> Size:
+    """The largest size that divides both; of what is not a static atom only the whole."""
+    if left.size == right.size:
+        return left.size
+    atoms = left.kind is right.kind is Kind.ATOM and is_static(left) and is_static(right)
+    common = gcd(left.size[0], right.size[0]) if atoms else 1
+    return (common, common)
+
+
 def factors(term: Term) -> list[Term]:
     """The factors of a term, flattened, without units; the term itself if it is no product."""
     term = find(term)
@@ -136,3 +147,23 @@ def show(term: Term) -> str:
         return f"a{term.id}:{term.size[0]}" + ("" if is_static(term) else "*")
     sign = " + " if term.kind is Kind.SUM else " x "
     return "(" + sign.join(show(part) for part in parts(term)) + ")"
+
+
+# ---------------------------------------------------------------- marks
+
+
+def note(marks: dict[str, None], reasons: Iterable[str]) -> None:
+    """Add reasons, the first few of all."""
+    for reason in reasons:
+        if len(marks) < REASONS_KEPT:
+            marks[reason] = None
+
+
+def hand_on(marks: Term, heirs: Iterable[Term]) -> None:
+    """Marks follow units into whatever the atom became."""
+    if not (marks.frozen or marks.width):
+        return
+    for heir in heirs:
+        for leaf in leaves(heir):
+            note(leaf.frozen, marks.frozen)
+            note(leaf.width, marks.width)

@@ -25,7 +25,8 @@ class Encoding:
     """A number in the file that spells a size: element `element` of operand or attribute `slot`.
 
     It is the size of `term`, or, where `low` is given, the position in `term` that the original
-    position `low` moves to.
+    position `low` moves to. Where `runs` are given the whole operand lists positions of `term`: all
+    from a low bound to a high one, run after run.
     """
 
     node: ir.Node
@@ -33,6 +34,7 @@ class Encoding:
     element: int | None
     term: Term
     low: int | None = None
+    runs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +203,17 @@ class NodeView:
             self.freeze(self.y(index), why)
 
     def encode(
-        self, slot: int | str, element: int | None, term: Term, low: int | None = None
+        self,
+        slot: int | str,
+        element: int | None,
+        term: Term,
+        low: int | None = None,
+        runs: Sequence[tuple[int, int]] = (),
     ) -> None:
         """See `Encoding`."""
         if isinstance(slot, int):
             self._seen.add(slot)
-        self.said.encodings.append(Encoding(self.node, slot, element, term, low))
+        self.said.encodings.append(Encoding(self.node, slot, element, term, low, tuple(runs)))
 
     def macs(self, *terms: Term) -> None:
         """The node multiplies and adds once per position of the product of these axes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,8 +106,35 @@ def gather(n: NodeView) -> None:
             return
         except Inexpressible:
             pass
+    if known is not None and n.is_weight(1) and _moves_runs(n, data[axis], indices, known):
+        return
     n.freeze(data[axis], "indexed by data" if known is None else "indexed by a list")
     n.mixed(data, [axis])
+
+
+def _moves_runs(n: NodeView, own: Term, indices: list[Term], known: np.ndarray[Any, Any]) -> bool:
+    """A constant list of runs (halves exchanged, a roll, some blocks, some of them twice) is a
+    sum of pieces. False where a run is a single unit (which, being one, could not be cut any more:
+    better the list gets shorter and its axis stays) or begins inside a block."""
+    if not is_static(own):
+        return False
+    runs = _runs([int(i) % size_of(own)[0] for i in np.reshape(known, -1)])
+    if min(high - low for low, high in runs) == 1:
+        return False
+    try:
+        pieces = [n.layout.piece(own, low, high) for low, high in runs]
+    except Inexpressible:
+        return False
+    n.eq(n.sum(*pieces), n.prod(*indices))
+    n.encode(1, None, own, runs=runs)
+    return True
+
+
+def _runs(listed: list[int]) -> list[tuple[int, int]]:
+    """The maximal runs of consecutive positions, each from a low bound to a high one."""
+    starts = [k for k, at in enumerate(listed) if not k or at != listed[k - 1] + 1]
+    ends = [*starts[1:], len(listed)]
+    return [(listed[a], listed[b - 1] + 1) for a, b in zip(starts, ends, strict=True)]
 
 
 @rule("GatherElements", "ScatterElements")

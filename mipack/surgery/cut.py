@@ -140,6 +140,8 @@ class _Surgeon:
         """`value` with some elements respelled; the others keep their expression."""
         constant = self.coupling.constants.get(value.name or "")
         static = all(is_static(e.term) for e in edits.values())
+        if constant is not None and None in edits and edits[None].runs:
+            return self._constant(self._listed(edits[None], value), value.name or "indices")
         if constant is not None:
             array = np.array(constant)
             for element, encoding in edits.items():
@@ -150,6 +152,14 @@ class _Surgeon:
         if static and producer is not None and producer.op_type == "Concat":
             return self._edited_concat(node, producer, edits)
         return self._edited_data(node, value, edits)
+
+    def _listed(self, encoding: Encoding, value: ir.Value) -> np.ndarray[Any, Any]:
+        """The kept positions of the runs, where they are in the cut axis."""
+        bounds = [[self.keep.position(encoding.term, at) for at in run] for run in encoding.runs]
+        name = value.name or ""
+        listed = np.concatenate([np.arange(low, high) for low, high in bounds])
+        shape = [self.keep.size(term) for term in self.coupling.axes[name]]
+        return listed.astype(self.coupling.constants[name].dtype).reshape(shape)
 
     def _scaled(self, encoding: Encoding, old: int) -> int:
         if is_static(encoding.term):

@@ -68,8 +68,9 @@ def concatenated_into_groups(b: Build) -> str:
     return b.conv(b.Sigmoid(b.conv(c, 24, 24, group=3)), 24, 4, 1)
 
 
-@convolutions(stays={10: "inside a block", 14: "inside a block"}, **IMAGES)
+@convolutions(cut=[2, 4, 6], **IMAGES)
 def seam_inside_a_group(b: Build) -> str:
+    """10 + 14 channels in 4 groups of 6: every group loses the same of its 4 + 2."""
     c = b.Concat(b.conv("x", 3, 10), b.conv("x", 3, 14), axis=1)
     return b.conv(b.Relu(b.conv(c, 24, 24, group=4)), 24, 5, 1)
 

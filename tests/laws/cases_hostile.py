@@ -154,3 +154,43 @@ def an_unknown_op_freezes_what_it_touches(b: Build) -> str:
     """And no further: the layer behind it may be cut."""
     h = b.EyeLike(b.Squeeze(b.Slice(b.lin("x", 16, 24), [0], [1], [0]), [0]), dtype=1)
     return b.lin(b.Relu(b.lin(h, 24, 12)), 12, 5)
+
+
+@hostile(x=("B", 3, 10, 10))
+def parts_shuffled_across_their_seam(b: Build) -> str:
+    """8 + 16 channels read as 2 x 12 and turned to 12 x 2: the seam lies inside a row."""
+    c = b.Concat(b.conv("x", 3, 8), b.Sigmoid(b.conv("x", 3, 16)), axis=1)
+    h = b.Reshape(c, [0, 2, 12, 100])
+    h = b.Reshape(b.Transpose(h, perm=[0, 2, 1, 3]), [0, 24, 10, 10])
+    return b.conv(b.Relu(b.conv(h, 24, 24, group=24)), 24, 4, 1)
+
+
+@hostile(**IMAGES)
+def two_seams_inside_groups(b: Build) -> str:
+    """Two grouped convolutions read one concatenation as groups of 6 and of 8, one transposed."""
+    c = b.Concat(b.conv("x", 3, 10), b.conv("x", 3, 14), axis=1)
+    one = b.conv(b.Sigmoid(b.conv(c, 24, 12, group=4)), 12, 6, 1)
+    two = b.ConvTranspose(b.Sigmoid(c), b.w(24, 2, 1, 1), b.w(6), group=3)
+    return b.conv(b.Add(one, two), 6, 4, 1)
+
+
+@hostile(**IMAGES)
+def a_seam_inside_normed_groups(b: Build) -> str:
+    """A grouped convolution between: what its groups lose alike is a width of the norm's groups."""
+    c = b.Concat(b.conv("x", 3, 10), b.conv("x", 3, 14), axis=1)
+    h = b.Reshape(
+        b.InstanceNormalization(
+            b.Reshape(c, [0, 4, -1]), np.ones(4, np.float32), np.zeros(4, np.float32)
+        ),
+        b.Shape(c),
+    )
+    return b.conv(b.Relu(h), 24, 4, 1)
+
+
+@hostile()
+def heads_split_two_ways(b: Build) -> str:
+    """12 heads of 32 for one half, 8 of 48 for the other, added: only what both share is cut."""
+    t = b.Reshape(b.Sigmoid(b.lin("x", 16, 384)), [0, 12, 32])
+    u = b.Reshape(b.Sigmoid(b.lin("x", 16, 384)), [0, 8, 48])
+    t, u = b.Mul(t, b.w(12, 1)), b.Mul(u, b.w(8, 1))
+    return b.lin(b.Add(b.Reshape(t, [0, 384]), b.Reshape(u, [0, 384])), 384, 5)

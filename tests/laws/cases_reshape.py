@@ -44,9 +44,9 @@ def common_refinement(b: Build) -> str:
     return b.lin(b.Reshape(t, [0, 384]), 384, 5)
 
 
-@reshapes(cut=[], stays={n: "no common refinement" for n in (12, 32, 8, 48)})
+@reshapes(cut=[(4, 16), 16], stays={2: "no common refinement", 3: "no common refinement"})
 def no_common_refinement(b: Build) -> str:
-    """12 x 32 against 8 x 48."""
+    """12 x 32 against 8 x 48: 4 x (3 x 2) x 16 against 4 x (2 x 3) x 16."""
     t = b.Mul(b.Reshape(b.lin("x", 16, 384), [0, 12, 32]), b.w(32, scale=1.0))
     t = b.Mul(b.Reshape(b.Reshape(t, [0, 384]), [0, 8, 48]), b.w(48, scale=1.0))
     return b.lin(b.Reshape(t, [0, 384]), 384, 5)

@@ -307,3 +307,51 @@ def focus(b: Build) -> str:
     h = b.conv("x", 3, 4)
     parts = [b.Slice(h, [i, j], [FAR, FAR], [2, 3], [2, 2]) for i in (0, 1) for j in (0, 1)]
     return b.conv(b.Sigmoid(b.Concat(*parts, axis=1)), 16, 5, 1)
+
+
+# ---------------------------------------------------------------- lists of runs
+
+
+@selections(cut=[16, 8])
+def halves_exchanged(b: Build) -> str:
+    h = b.Gather(b.lin("x", 16, 24), [*range(16, 24), *range(16)], axis=-1)
+    return b.lin(b.Sigmoid(h), 24, 5)
+
+
+@selections(cut=[5, 5, 6, 10])
+def runs_chosen(b: Build) -> str:
+    """One run twice, one never: its units shift the others all the same. Negative positions."""
+    h = b.lin("x", 16, 21)
+    listed = [*range(-5, 0), *range(6), *range(-5, 0)]
+    return b.lin(b.Add(b.lin(b.Sigmoid(b.Gather(h, listed, axis=1)), 16, 5), b.lin(h, 21, 5)), 5, 5)
+
+
+@selections(cut=[4, 6, 6], **TOKENS)
+def runs_in_every_head(b: Build) -> str:
+    """Halves of a head exchanged, alike in every head: the list knows no heads."""
+    h = b.Sigmoid(b.Reshape(b.lin("x", 16, 48), [0, -1, 4, 12]))
+    h = b.Gather(h, [*range(6, 12), *range(6)], axis=3)
+    return b.lin(b.Reshape(h, [0, -1, 48]), 48, 5)
+
+
+@selections(cut=[8])
+def runs_of_a_grid(b: Build) -> str:
+    """Indices of rank 2 make two axes of one."""
+    listed = np.array([[*range(8, 16)], [*range(8)]])
+    h = b.Gather(b.lin("x", 16, 16), listed, axis=1)
+    return b.lin(b.Reshape(b.Sigmoid(h), [-1, 16]), 16, 5)
+
+
+@selections(cut=[5], stays={6: "by a list"})
+def a_run_of_one(b: Build) -> str:
+    """Rather shortens the list than ties it to the axis unit by unit."""
+    h = b.Gather(b.lin("x", 16, 6), [3, 4, 5, 0, 2], axis=1)
+    return b.lin(h, 5, 4)
+
+
+@selections(stays={3: "by a list"})
+def runs_inside_blocks(b: Build) -> str:
+    """A run may not begin inside a head."""
+    h = b.Mul(b.Reshape(b.lin("x", 16, 24), [0, 3, 8]), b.w(3, 1))
+    h = b.Gather(b.Reshape(h, [0, 24]), [*range(5, 24), *range(5)], axis=1)
+    return b.lin(h, 24, 5)

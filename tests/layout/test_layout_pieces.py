@@ -176,8 +176,8 @@ def test_an_axis_read_step_by_step(a: Algebra) -> None:
     assert len(parts(axis)) == len(a.summands(axis)) == len(leaves(axis)) == MANY
     assert find(axis).parts == parts(axis)  # stored flat
     a.equal(axis, a.p(MANY // 2, 2))
-    a.freeze(axis, "time")
     a.settle()
+    a.freeze(axis, "time")
     assert all(leaf.frozen for leaf in leaves(axis))
 
 

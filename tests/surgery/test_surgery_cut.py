@@ -350,3 +350,22 @@ def test_nothing_unread_is_left() -> None:
             assert any(v.uses() or v.is_graph_output() for v in node.outputs), node.name
         for name, value in model.graph.initializers.items():
             assert value.uses() or value.is_graph_output(), name
+
+
+def test_a_list_of_runs_follows_what_is_left_of_them() -> None:
+    """[4, 5, 6, 7, 8, 0, 1, 2, 3] without unit 1 of the first run and 0, 3 of the second."""
+    b = Build(x=("B", 16))
+    h = b.Gather(b.Sigmoid(b.lin("x", 16, 9)), [*range(4, 9), *range(4)], axis=1)
+    studied = study(b, b.lin(h, 9, 5), 18)
+    pruned = cut_to(studied, {4: [0, 2, 3], 5: [1, 2, 4]})
+    assert operand(pruned, "Gather", 1) == [3, 4, 5, 0, 1, 2]
+
+
+def test_positions_before_the_runs_shift_them() -> None:
+    """Units 0 to 4 are not listed, but cutting them moves those that are."""
+    b = Build(x=("B", 16))
+    h = b.lin("x", 16, 12)
+    few = b.lin(b.Gather(b.Sigmoid(h), [*range(9, 12), *range(5, 9)], axis=1), 7, 6)
+    studied = study(b, b.lin(b.Add(few, b.lin(h, 12, 6)), 6, 5), 18)
+    pruned = cut_to(studied, {5: [1, 3]})
+    assert operand(pruned, "Gather", 1) == [6, 7, 8, 2, 3, 4, 5]
