@@ -57,22 +57,27 @@ def _name(node: ir.Node) -> str:
     return head if head and last == node.op_type else name
 
 
-def group_kind(model: ir.Model, axes: Axes, linears: Sequence[Linear], atom: Term) -> str:
+def group_kinds(
+    model: ir.Model, axes: Axes, linears: Sequence[Linear], atoms: Sequence[Term]
+) -> dict[Term, str]:
     """`width` (normalised over), `residual` (two producing contractions are added), or `inner`."""
-    if atom.width:
-        return "width"
-    made = {site.y: site.w for site in linears if atom in leaves(axes[site.y][site.y_axis])}
-    sources: dict[str, frozenset[str]] = {}
+    kinds = {atom: "width" if atom.width else "inner" for atom in atoms}
+    made = {site.y: (site.w, set(leaves(axes[site.y][site.y_axis]))) for site in linears}
+    sources: dict[str, dict[Term, str]] = {}
+    """Per value and atom the one weight that made it; what two made is residual, and left alone."""
     for node in model.graph:
-        carried = [v.name or "" for v in node.inputs if v is not None]
-        sets = [sources[name] for name in carried if name in sources]
-        joined: frozenset[str] = frozenset().union(*sets)
+        carried = [sources[v.name or ""] for v in node.inputs if v and v.name in sources]
+        joined = {atom: weight for found in carried for atom, weight in found.items()}
+        if node.op_type in ("Add", "Sum"):
+            met = {atom for found in carried for atom in found if joined[atom] != found[atom]}
+            kinds.update((atom, "residual") for atom in met if kinds[atom] == "inner")
         for value in node.outputs:
-            name = value.name or ""
-            if name in made:
-                sources[name] = frozenset([made[name]])
-            elif joined and any(atom in leaves(t) for t in axes.get(name, ())):
-                sources[name] = joined
-        if node.op_type in ("Add", "Sum") and len(set(sets)) > 1:
-            return "residual"
-    return "inner"
+            weight, fresh = made.get(value.name or "", ("", set()))
+            here = dict.fromkeys(
+                leaf for term in axes.get(value.name or "", ()) for leaf in leaves(term)
+            )
+            known = {atom: weight if atom in fresh else joined.get(atom) for atom in here}
+            sources[value.name or ""] = {
+                atom: by for atom, by in known.items() if by and kinds.get(atom) == "inner"
+            }
+    return kinds

@@ -17,7 +17,7 @@ import onnx_ir as ir
 import mipack.ops  # noqa: F401 - registers the rules
 from mipack.couple.cost import Cost
 from mipack.couple.families import Contexts, contexts
-from mipack.couple.naming import group_kind, group_names
+from mipack.couple.naming import group_kinds, group_names
 from mipack.graph.probe import Probe, constant_arrays
 from mipack.graph.view import Linear, NodeView, Statements
 from mipack.layout import (
@@ -93,11 +93,15 @@ class Coupling:
 
     def linears_reading(self, group: Group) -> list[Linear]:
         """Contractions with weights that absorb the group."""
-        return [
-            site
-            for site in self.said.linears
-            if group.atom in leaves(self.axes[site.x][site.x_axis])
-        ]
+        return self._readers.get(group.atom, [])
+
+    @cached_property
+    def _readers(self) -> dict[Term, list[Linear]]:
+        found: dict[Term, list[Linear]] = {}
+        for site in self.said.linears:
+            for atom in dict.fromkeys(leaves(self.axes[site.x][site.x_axis])):
+                found.setdefault(atom, []).append(site)
+        return found
 
 
 class _Solver:
@@ -239,12 +243,13 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
     ]
     cost = Cost([t for ts in solver.said.products.values() for t in ts], [])
     names = group_names(model, axes, atoms, list(solver.constants))
+    kinds = group_kinds(model, axes, solver.said.linears, atoms)
     groups = [
         Group(
             name=names[atom][1],
             atom=atom,
             size=size_of(atom)[0],
-            kind=group_kind(model, axes, solver.said.linears, atom),
+            kind=kinds[atom],
             touches=tuple(touches[atom]),
             within=() if atom.width else families.get(atom, ()),
             frozen=tuple(atom.frozen),

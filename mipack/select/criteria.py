@@ -28,11 +28,9 @@ class Evidence:
 
     def readers(self, group: Group) -> list[Site]:
         """The sites that absorb a group."""
-        return [
-            site
-            for site in self.sites
-            if group.atom in leaves(self.coupling.axes[site.linear.x][site.linear.x_axis])
-        ]
+        known = {site.name: site for site in self.sites}
+        linears = self.coupling.linears_reading(group)
+        return [known[name] for name in (lin.node.name or "" for lin in linears) if name in known]
 
     def weight(self, site: Site) -> Array:
         """A site's weight, [features, outputs]."""
