@@ -78,6 +78,8 @@ class Statements:
     products: dict[str, list[tuple[Term, ...]]] = field(default_factory=dict)
     linears: list[Linear] = field(default_factory=list)
     together: list[tuple[Term, ...]] = field(default_factory=list)
+    zeros: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Quantised value -> (the value that means zero in it, the axis that it is a vector along)."""
     averaged: dict[ir.Node, list[Term]] = field(default_factory=dict)
     """The axes that a node takes statistics over."""
 
@@ -214,6 +216,16 @@ class NodeView:
         if isinstance(slot, int):
             self._seen.add(slot)
         self.said.encodings.append(Encoding(self.node, slot, element, term, low, tuple(runs)))
+
+    def result(self, index: int) -> str:
+        """The name of an output."""
+        return self.outputs[index] if index < len(self.outputs) else ""
+
+    def zero(self, output: int, point: int | str, axis: int = 0) -> None:
+        """In a quantised result this operand (or value) means zero; a vector runs along `axis`."""
+        value = self.inputs[point] if isinstance(point, int) else point
+        if value:
+            self.said.zeros[self.outputs[output]] = (value, axis)
 
     def macs(self, *terms: Term) -> None:
         """The node multiplies and adds once per position of the product of these axes."""

@@ -1,12 +1,14 @@
 """What mipack knows of ops: one file per family, each imported here for its registrations."""
 
 from mipack.ops import (
+    blockwise,
     concat_split,
     contrib,
     conv,
     elementwise,
     matmul,
     norm,
+    qlinear,
     quantized,
     recurrent,
     reduce_pool,
@@ -16,12 +18,14 @@ from mipack.ops import (
 )
 
 __all__ = [
+    "blockwise",
     "concat_split",
     "contrib",
     "conv",
     "elementwise",
     "matmul",
     "norm",
+    "qlinear",
     "quantized",
     "recurrent",
     "reduce_pool",

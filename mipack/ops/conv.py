@@ -26,9 +26,12 @@ def conv_transpose(n: NodeView) -> None:
         n.eq(n.x(2)[0], n.y()[1])
 
 
-def channels(n: NodeView, *, x: int, w: int, transposed: bool) -> None:
-    """The equations of a convolution's channels, its `group` attribute and its cost."""
+def channels(n: NodeView, *, x: int, w: int, transposed: bool = False, last: bool = False) -> None:
+    """The equations of a convolution's channels, its `group` attribute and its cost; `last`: the
+    channels are the last axis."""
     data, weight, y, groups = n.x(x), n.x(w), n.y(), int(n.attr("group", 1))
+    if last:
+        data, y = ([t[0], t[-1], *t[1:-1]] for t in (data, y))
     n.freeze(data[2:] + weight[2:] + y[2:], "spatial axis")
     n.eq(data[0], y[0])
     whole, per_group = (data[1], y[1]) if transposed else (y[1], data[1])

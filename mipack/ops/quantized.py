@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mipack.graph.view import NodeView
-from mipack.layout import UNIT, Term, size_of
 from mipack.ops.conv import channels
 from mipack.ops.matmul import contract
+from mipack.ops.qlinear import follow
 from mipack.ops.registry import rule
 
 
@@ -21,19 +21,15 @@ def quantize(n: NodeView) -> None:
     for i in (1, 2):
         if n.has(i) and data:
             follow(n, i, data[axis])
-
-
-def follow(n: NodeView, index: int, axis: Term) -> None:
-    """A vector operand along an axis; one number for all gives no equation."""
-    terms = n.x(index)
-    if terms and size_of(terms[-1]) != UNIT:
-        n.eq(terms[-1], axis)
+    if n.op == "QuantizeLinear" and n.has(2):
+        n.zero(0, 2, axis)
 
 
 @rule("DynamicQuantizeLinear")
 def dynamic_quantize(n: NodeView) -> None:
     """The range always holds 0: silent units do not move the scale."""
     n.same(n.x(0), n.y())
+    n.zero(0, n.result(2))
 
 
 @rule("MatMulInteger")

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import add_weight, names_of, set_weight
 from mipack.graph.canonical import fresh_name
-from mipack.layout import Layout, Term, factors, is_static, size_of
+from mipack.layout import UNIT, Layout, Term, factors, is_static, size_of
 from mipack.surgery.cut import respell
 from mipack.surgery.keep import Ints, Keep
 
@@ -41,6 +41,7 @@ class _Masker:
         self.graph = self.model.graph
         self.taken = names_of(self.graph)
         self._last: dict[ir.Node, ir.Node] = {}
+        self._values: dict[str, ir.Value] = {}
 
     def run(self) -> ir.Model:
         for name, array in self.coupling.constants.items():
@@ -49,6 +50,8 @@ class _Masker:
             if cut and array.dtype.kind == "f":
                 kept = self.keep.mask(axes)
                 set_weight(self.graph, name, np.where(kept, array, array.dtype.type(0)))
+        self._values = {v.name or "": v for n in self.graph for v in n.outputs}
+        self._values |= dict(self.graph.initializers)
         twins = dict(zip(self.graph, self.coupling.model.graph, strict=True))
         for node, original in twins.items():
             over = self.coupling.said.averaged.get(original, ())
@@ -110,7 +113,9 @@ class _Masker:
         """Whether this value is a tensor of numbers with cut units that a mask can express."""
         name = value.name or ""
         axes = self.coupling.axes.get(name, ())
-        if value.is_graph_output() or self.coupling.probe.dtypes.get(name) not in MASKED:
+        known = name in self.coupling.said.zeros
+        known |= self.coupling.probe.dtypes.get(name) in MASKED
+        if value.is_graph_output() or not known:
             return False
         one_unknown = all(_pieces(axis).count(RUN_TIME) <= 1 for axis in axes)
         return one_unknown and any(map(self.keep.cuts, axes))
@@ -121,10 +126,22 @@ class _Masker:
         kept = self.keep.mask([Layout().prod(_static(axis)) for axis in axes])
         mixed = any(_static(axis) and not is_static(axis) for axis in axes)
         condition = self._spread(node, value, kept) if mixed else self._constant(name, kept)
-        zero = self._constant(name, np.zeros((), np.dtype(self.coupling.probe.dtypes[name])))
+        zero = self._zero(node, name)
         result = self._emit(node, "Where", [condition, value, zero])
         for user, index in users:
             user.replace_input_with(index, result)
+
+    def _zero(self, node: ir.Node, name: str) -> ir.Value:
+        """What means zero: 0, or the zero point of a quantised tensor."""
+        if name not in self.coupling.said.zeros:
+            return self._constant(name, np.zeros((), np.dtype(self.coupling.probe.dtypes[name])))
+        point, axis = self.coupling.said.zeros[name]
+        value = self._values[point]
+        if size_of(Layout().prod(self.coupling.axes.get(point, ()))) == UNIT:
+            return value
+        shape = [1] * len(self.coupling.axes[name])
+        shape[axis] = -1
+        return self._emit(node, "Reshape", [value, self._constant(name, np.array(shape))])
 
     def _spread(self, node: ir.Node, value: ir.Value, kept: Bools) -> ir.Value:
         """The mask of a tensor with an axis like B x H: over all factors first, then merged.

@@ -13,6 +13,7 @@ from cases_hostile import hostile
 from cases_matmul import contractions
 from cases_norm import norms
 from cases_order import ordered
+from cases_qlinear import qlinear
 from cases_quantized import quantized
 from cases_recurrent import recurrent
 from cases_reduce import reductions
@@ -38,6 +39,7 @@ FAMILIES = {
     "spatial": spatial,
     "recurrent": recurrent,
     "quantized": quantized,
+    "qlinear": qlinear,
     "contrib": contrib,
 }
 CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
