@@ -117,6 +117,9 @@ class _Gap:
     ) -> None:
         self._coupling, self._site = coupling, site
         self.dense, self.ours = _anchors(coupling, dense, ours)
+        slot = [value.name if value else "" for value in dense.inputs].index(site.linear.x)
+        read = ours.inputs[slot]  # of another name where its producer was given a bias
+        self.x = (read.name if read else None) or site.linear.x
         axes = coupling.axes[self.dense]
         self._cuts = [(k, keep.flat(t)) for k, t in enumerate(axes) if keep.cuts(t)]
 
@@ -128,7 +131,7 @@ class _Gap:
             want = np.take(want, kept, axis)
         missing = np.asarray(want, np.float32) - np.asarray(got[self.ours], np.float32)
         gap = torch.from_numpy(missing).movedim(self._site.linear.y_axis, -1)
-        x = torch.from_numpy(got[self._site.linear.x])
+        x = torch.from_numpy(got[self.x])
         features = self._site.rows(x).float()
         index, _ = row_owners(self._coupling, self._site, x.shape, features.shape[:-1], rows, batch)
         features = features.reshape(-1, features.shape[-1])
@@ -238,7 +241,7 @@ def _sums(
     rows: RowMap,
 ) -> tuple[_Sums, _Sums]:
     """The sums over the first `fitted` batches and over the rest."""
-    wants, gots = dense.peek([gap.dense]), ours.peek([gap.ours, site.linear.x])
+    wants, gots = dense.peek([gap.dense]), ours.peek([gap.ours, gap.x])
     sums: list[_Sums] = []
     for k, (batch, want, got) in enumerate(zip(batches, wants, gots, strict=True)):
         x, missing = gap.batch(want[gap.dense], got, rows, batch)
