@@ -21,7 +21,7 @@ def group_names(
     one atom is spelled with the atom's place in it: `/attention/query:out[0]`.
     """
     names, left = _Names(), set(atoms)
-    for position, node in enumerate(model.graph):
+    for position, node in enumerate(model.graph.all_nodes()):
         weighted = any(v is not None and v.is_initializer() for v in node.inputs)
         made = [axis for v in node.outputs for axis in axes.get(v.name or "", ())]
         for axis in made if weighted else ():

@@ -17,7 +17,9 @@ import onnx_ir as ir
 import mipack.ops  # noqa: F401 - registers the rules
 from mipack.couple.cost import Cost
 from mipack.couple.families import Contexts, contexts
+from mipack.couple.flow import tie_bodies
 from mipack.couple.naming import group_kinds, group_names
+from mipack.graph.bodies import FLOW, bodies
 from mipack.graph.probe import Probe, constant_arrays
 from mipack.graph.view import Linear, NodeView, Statements
 from mipack.layout import (
@@ -141,6 +143,9 @@ class _Solver:
                 why = f"shape arithmetic [{node.op_type} {node.name}]"
                 self._freeze_values([*operands, *outputs], why)
             return
+        if node.op_type in FLOW and not node.domain and self._seen_inside(node):
+            self.flow(node)
+            return
         view = NodeView(
             node, self.layout, self.axes, self.probe, self.constants, self.said, self.opset
         )
@@ -159,6 +164,20 @@ class _Solver:
             return
         for index in view.unaccounted():
             self._freeze_node(node, view, f"operand {index} is not understood")
+
+    def flow(self, node: ir.Node) -> None:
+        """Run the rules of a node's bodies; nothing in them can be observed, hence refitted."""
+        sites = len(self.said.linears)
+        for body in bodies(node):
+            for inner in body:
+                self.node(inner)
+        del self.said.linears[sites:]
+        tie_bodies(node, self.layout, self.axes)
+
+    def _seen_inside(self, node: ir.Node) -> bool:
+        """Whether every body was probed."""
+        made = [v for b in bodies(node) for n in b for v in n.outputs if v.name]
+        return all(value.name in self.probe.shapes for value in made)
 
     def _is_sizes(self, name: str) -> bool:
         """A few numbers computed from shapes (not a table read at positions from shapes)."""
@@ -182,7 +201,7 @@ class _Solver:
     def _freeze_node(self, node: ir.Node, view: NodeView, why: str) -> None:
         captured = [
             v.name
-            for sub in _graphs(node)
+            for sub in bodies(node)
             for inner in sub.all_nodes()
             for v in inner.inputs
             if v is not None and v.name in self.probe.shapes
@@ -208,16 +227,6 @@ def _tells_contexts(axes: Mapping[str, Sequence[Term]], site: Linear, families: 
         if any(not here.issuperset(families.get(atom, ())) for atom in here):
             return False
     return True
-
-
-def _graphs(node: ir.Node) -> list[ir.Graph]:
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
-    return found
 
 
 def couple(model: ir.Model, probe: Probe) -> Coupling:

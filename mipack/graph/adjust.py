@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from mipack.graph.canonical import fresh_name
+from mipack.graph.names import fresh_name
 from mipack.graph.view import Linear
 
 Array = np.ndarray[Any, Any]

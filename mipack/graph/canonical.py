@@ -14,7 +14,9 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from mipack.errors import InputError
+from mipack.graph.bodies import unique_names
 from mipack.graph.load import EXTERNAL_KEY, INPUTS_KEY, runnable
+from mipack.graph.names import fresh_name
 from mipack.runtime.session import Arrays, Session
 
 FOLD_LIMIT = 64 << 20
@@ -28,6 +30,7 @@ def canonical(model: ir.Model) -> ir.Model:
     _sort(model.graph)
     model = model.clone()
     model.meta[EXTERNAL_KEY] = external
+    unique_names(model)
     initializers = model.graph.initializers
     model.meta[INPUTS_KEY] = tuple(v.name for v in model.graph.inputs if v.name in initializers)
     steps = [
@@ -179,13 +182,3 @@ def _own(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
         strings = np.reshape(tensor.numpy(), -1).tolist()
         return ir.StringTensor(strings, shape=ir.Shape(tensor.shape.numpy()), name=name)
     return ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
-
-
-def fresh_name(base: str, taken: set[str | None]) -> str:
-    """A name that the file does not have yet; it is taken from now on."""
-    count, name = 1, base
-    while name in taken:
-        count += 1
-        name = f"{base}.{count}"
-    taken.add(name)
-    return name

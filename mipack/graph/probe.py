@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from mipack.errors import InputError
+from mipack.graph.bodies import run_bodies
 from mipack.graph.load import EXTERNAL_ABOVE, runnable, to_proto, weight_bytes
 from mipack.layout import Size
 from mipack.runtime.session import Arrays, Feeds, Session
@@ -50,10 +51,13 @@ def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
     """
     with exposed(model) as session:
         first, second = ({**f, **session.run(f)} for f in feeds)
+    for values in (first, second):
+        for inside in run_bodies(model, values):
+            values.update(inside)
     shapes: dict[str, tuple[Size, ...] | None] = {}
     dtypes: dict[str, str] = {}
     for name, value in first.items():
-        other = second[name]
+        other = second.get(name)
         if not isinstance(value, np.ndarray) or not isinstance(other, np.ndarray):
             shapes[name] = None
         elif value.ndim != other.ndim:
@@ -68,13 +72,19 @@ def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
             dtypes[name] = tensor.dtype.numpy().name
     derived, of_shapes = _derived(model)
     known = {
-        name: first[name] for name in derived if name in first and _same(first[name], second[name])
+        name: first[name]
+        for name in derived
+        if name in first and name in second and _same(first[name], second[name])
     }
     counted = frozenset(n for n in of_shapes if not dtypes.get(n, "").startswith(FLOATING))
     vectors = {
         name: (first[name], second[name])
         for name, shape in shapes.items()
-        if name in first and dtypes.get(name) == "int64" and shape is not None and len(shape) <= 1
+        if name in first
+        and name in second
+        and dtypes.get(name) == "int64"
+        and shape is not None
+        and len(shape) <= 1
     }
     return Probe(shapes, dtypes, known, vectors, counted)
 
@@ -121,7 +131,7 @@ def _derived(model: ir.Model) -> tuple[set[str], set[str]]:
     found: set[str] = set()
     of_shapes: set[str] = set()
     constant = set(model.graph.initializers)
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         inputs = [v.name for v in node.inputs if v is not None]
         counts = node.op_type in ("Shape", "Size")
         pure = bool(inputs) and all(n in found or n in constant for n in inputs)

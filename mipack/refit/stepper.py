@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from mipack.graph.bodies import reads
 from mipack.graph.load import runnable
 from mipack.runtime.session import Session
 
@@ -90,25 +91,6 @@ class Stepper:
                 if producer is None or self._order.get(producer, position) < position:
                     alive.add(value.name or "")
         return alive
-
-
-def reads(node: ir.Node) -> list[ir.Value]:
-    """What a node reads of the graph around it: its operands and what its branches and loop bodies
-    capture."""
-    found = [value for value in node.inputs if value is not None]
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            found += _captured(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found += [value for graph in attribute.as_graphs() for value in _captured(graph)]
-    return found
-
-
-def _captured(graph: ir.Graph) -> list[ir.Value]:
-    own = {*graph.inputs, *graph.initializers.values()}
-    own.update(value for node in graph for value in node.outputs)
-    used = [value for node in graph for value in reads(node)]
-    return [value for value in [*used, *graph.outputs] if value not in own]
 
 
 def frontier_bytes(model: ir.Model, shapes: Mapping[str, Any]) -> int:

@@ -24,6 +24,7 @@ from mipack.graph.adjust import (
     set_weight,
     value_of,
 )
+from mipack.graph.bodies import reads
 from mipack.graph.load import runnable
 from mipack.layout import leaves
 from mipack.runtime.session import Session
@@ -130,7 +131,7 @@ def covered(coupling: Coupling, group: Group) -> bool:
     for node in coupling.model.graph:
         if node in linear:
             continue
-        data = [v for v in node.inputs if v is not None and v.name not in coupling.constants]
+        data = [v for v in reads(node) if v.name not in coupling.constants]
         read = any(_carries(axes.get(v.name or "", ()), group) for v in data)
         made = any(_carries(axes.get(v.name or "", ()), group) for v in node.outputs)
         if read and not made and node.op_type != "Shape":

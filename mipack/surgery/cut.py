@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import add_weight, names_of, set_weight
-from mipack.graph.canonical import fresh_name
+from mipack.graph.bodies import graph_of
+from mipack.graph.names import fresh_name
 from mipack.graph.view import Encoding
 from mipack.layout import Term, factors, find, is_static, size_of
 from mipack.surgery.keep import Keep
@@ -36,7 +37,7 @@ class _Surgeon:
         self.model = coupling.model.clone()
         self.model.meta.update(coupling.model.meta)
         self.graph = self.model.graph
-        nodes = zip(coupling.model.graph, self.graph, strict=True)
+        nodes = zip(coupling.model.graph.all_nodes(), self.graph.all_nodes(), strict=True)
         self.twin = dict(nodes)
         self.taken = names_of(self.graph)
 
@@ -52,7 +53,7 @@ class _Surgeon:
                 self._operand(node, slot, cut_ones + self._strays(node, encodings))
             elif cut_ones:
                 self._attribute(node, slot, cut_ones)
-        for node in list(self.graph):
+        for node in list(self.graph.all_nodes()):
             if node.op_type == "Shape" and not node.domain:
                 self._shape(node)
         _drop_unread(self.graph)
@@ -238,10 +239,10 @@ class _Surgeon:
         grown = ir.node("Mul", [result, old], name=fresh_name(f"{name}.grown", self.taken))
         grown.outputs[0].name = grown.name
         back = ir.node("Div", [grown.outputs[0], new], outputs=[raw], name=f"{name}.original")
-        self.graph.insert_after(node, [grown, back])
+        graph_of(node).insert_after(node, [grown, back])
         for user, index in users:
             user.replace_input_with(index, raw)
-        outputs = self.graph.outputs
+        outputs = graph_of(node).outputs
         outputs[:] = [raw if value is result else value for value in outputs]
 
     def _read(self, shape: ir.Value, cut_at: set[int]) -> bool:
@@ -274,7 +275,7 @@ class _Surgeon:
         name = fresh_name(f"{before.name}.{op.lower()}", self.taken)
         node = ir.node(op, inputs, attributes=attrs, name=name)
         node.outputs[0].name = name
-        self.graph.insert_before(before, node)
+        graph_of(before).insert_before(before, node)
         return node.outputs[0]
 
 

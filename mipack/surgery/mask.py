@@ -17,7 +17,8 @@ import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import add_weight, names_of, set_weight
-from mipack.graph.canonical import fresh_name
+from mipack.graph.bodies import graph_of
+from mipack.graph.names import fresh_name
 from mipack.layout import UNIT, Layout, Term, factors, is_static, size_of
 from mipack.surgery.cut import respell
 from mipack.surgery.keep import Ints, Keep
@@ -50,9 +51,10 @@ class _Masker:
             if cut and array.dtype.kind == "f":
                 kept = self.keep.mask(axes)
                 set_weight(self.graph, name, np.where(kept, array, array.dtype.type(0)))
-        self._values = {v.name or "": v for n in self.graph for v in n.outputs}
+        self._values = {v.name or "": v for n in self.graph.all_nodes() for v in n.outputs}
         self._values |= dict(self.graph.initializers)
-        twins = dict(zip(self.graph, self.coupling.model.graph, strict=True))
+        originals = self.coupling.model.graph.all_nodes()
+        twins = dict(zip(self.graph.all_nodes(), originals, strict=True))
         for node, original in twins.items():
             over = self.coupling.said.averaged.get(original, ())
             if any(map(self.keep.cuts, over)):
@@ -75,7 +77,7 @@ class _Masker:
                 name = fresh_name(f"{node.name}.kept", self.taken)
                 gather = ir.node("Gather", [value, index], attributes={"axis": axis}, name=name)
                 gather.outputs[0].name = name
-                self.graph.insert_before(node, gather)
+                graph_of(node).insert_before(node, gather)
                 value = gather.outputs[0]
             if value is not None:
                 node.replace_input_with(slot, value)
@@ -96,8 +98,7 @@ class _Masker:
             value.name, value.type = name, result.type
             for user, index in users:
                 user.replace_input_with(index, value)
-            outputs = self.graph.outputs
-            outputs[:] = [value if output is result else output for output in outputs]
+            _hand_out(node, result, value)
         return value
 
     def _cut_axes(self, value: ir.Value | None) -> list[tuple[int, Ints]]:
@@ -115,7 +116,8 @@ class _Masker:
         axes = self.coupling.axes.get(name, ())
         known = name in self.coupling.said.zeros
         known |= self.coupling.probe.dtypes.get(name) in MASKED
-        if value.is_graph_output() or not known:
+        public = any(value is output for output in self.graph.outputs)
+        if public or not known:
             return False
         one_unknown = all(_pieces(axis).count(RUN_TIME) <= 1 for axis in axes)
         return one_unknown and any(map(self.keep.cuts, axes))
@@ -130,6 +132,7 @@ class _Masker:
         result = self._emit(node, "Where", [condition, value, zero])
         for user, index in users:
             user.replace_input_with(index, result)
+        _hand_out(node, value, result)
 
     def _zero(self, node: ir.Node, name: str) -> ir.Value:
         """What means zero: 0, or the zero point of a quantised tensor."""
@@ -172,9 +175,17 @@ class _Masker:
         name = fresh_name(f"{made.name}.{op.lower()}", self.taken)
         node = ir.node(op, inputs, attributes=attributes, name=name)
         node.outputs[0].name = name
-        self.graph.insert_after(self._last.get(made, made), node)
+        graph_of(made).insert_after(self._last.get(made, made), node)
         self._last[made] = node
         return node.outputs[0]
+
+
+def _hand_out(node: ir.Node, old: ir.Value, new: ir.Value) -> None:
+    """Where a graph gives out `old`, give out `new`."""
+    outputs = graph_of(node).outputs
+    if any(value is old for value in outputs):
+        new.type = old.type
+        outputs[:] = [new if value is old else value for value in outputs]
 
 
 def _static(axis: Term) -> list[Term]:

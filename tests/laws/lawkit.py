@@ -95,6 +95,21 @@ class Build:
 
         return node
 
+    def body(self, make: Callable[..., Any], **inputs: int) -> onnx.GraphProto:
+        """A subgraph: `make` is given the names of its inputs (name -> element type), and what it
+        returns are the outputs. It may read everything outside."""
+        outside, self.nodes = self.nodes, []
+        made = make(*inputs)
+        outs = [made] if isinstance(made, str) else list(made)
+        scalar = (TensorProto.INT64, TensorProto.BOOL)
+        shapes = [(name, kind, [] if kind in scalar else None) for name, kind in inputs.items()]
+        ins = [helper.make_tensor_value_info(*given) for given in shapes]
+        graph = helper.make_graph(
+            self.nodes, "body", ins, [onnx.ValueInfoProto(name=name) for name in outs]
+        )
+        self.nodes = outside
+        return graph
+
     def lin(self, x: str, i: int, o: int) -> str:
         """A dense layer on the last axis."""
         return str(self.Add(self.MatMul(x, self.w(i, o)), self.w(o, scale=0.3)))
@@ -239,7 +254,8 @@ Expected = int | tuple[int, ...]
 class Case:
     """A graph and what is known of its groups.
 
-    `cut`: the sizes of exactly the groups that may be cut (None: not the point). `stays`: size ->
+    `cut`: the sizes of exactly the groups that are free (None: not the point); the law also cuts
+    what something averages over. `stays`: size ->
     words in the reason why a group of that size may not.
     """
 
@@ -291,7 +307,7 @@ def check_groups(case: Case, studied: Studied) -> None:
     """The groups are those that the case says."""
     groups = studied.coupling.groups
     if case.cut is not None:
-        found = sorted((g.size, *(size_of(c)[0] for c in g.within)) for g in studied.cuttable)
+        found = sorted((g.size, *(size_of(c)[0] for c in g.within)) for g in studied.coupling.free)
         expected = sorted((e,) if isinstance(e, int) else tuple(e) for e in case.cut)
         assert found == expected, {g.name: (*g.frozen, *g.width) for g in groups}
     for size, words in case.stays.items():

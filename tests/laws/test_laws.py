@@ -9,6 +9,7 @@ from cases_concat import sums
 from cases_contrib import contrib
 from cases_conv import convolutions
 from cases_elementwise import elementwise
+from cases_flow import flow
 from cases_hostile import hostile
 from cases_matmul import contractions
 from cases_norm import norms
@@ -40,6 +41,7 @@ FAMILIES = {
     "recurrent": recurrent,
     "quantized": quantized,
     "qlinear": qlinear,
+    "flow": flow,
     "contrib": contrib,
 }
 CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
