@@ -15,12 +15,12 @@ import numpy as np
 import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
-from mipack.graph.adjust import add_weight, names_of, set_weight
+from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
-from mipack.graph.names import fresh_name
 from mipack.graph.view import Encoding
 from mipack.layout import Term, factors, find, is_static, size_of
 from mipack.surgery.keep import Keep
+from mipack.surgery.writer import Writer
 
 
 def cut(coupling: Coupling, keep: Keep) -> ir.Model:
@@ -39,7 +39,7 @@ class _Surgeon:
         self.graph = self.model.graph
         nodes = zip(coupling.model.graph.all_nodes(), self.graph.all_nodes(), strict=True)
         self.twin = dict(nodes)
-        self.taken = names_of(self.graph)
+        self.write = Writer(self.graph)
 
     def run(self) -> ir.Model:
         for name in self.coupling.constants:
@@ -192,7 +192,7 @@ class _Surgeon:
             if inside:
                 inputs[k] = self._edited(node, piece, inside)
             start += length
-        return self._emit(node, "Concat", inputs, axis=0)
+        return self.write.before(node)("Concat", inputs, axis=0)
 
     def _edited_data(
         self, node: ir.Node, value: ir.Value, edits: Mapping[int | None, Encoding]
@@ -214,8 +214,10 @@ class _Surgeon:
             return self._constant(shaped[1], name)
         where, put, up, down = (self._constant(a, name) for a in shaped)
         if (new != old).any():
-            value = self._emit(node, "Div", [self._emit(node, "Mul", [value, up]), down])
-        return self._emit(node, "Where", [where, put, value]) if fixed.any() else value
+            value = self.write.before(node)(
+                "Div", [self.write.before(node)("Mul", [value, up]), down]
+            )
+        return self.write.before(node)("Where", [where, put, value]) if fixed.any() else value
 
     # -- sizes read from cut tensors
 
@@ -232,11 +234,11 @@ class _Surgeon:
         ratios = [self._ratio(term) if k in cut_at else (1, 1) for k, term in enumerate(axes)]
         raw = ir.Value(name=result.name, type=result.type, shape=result.shape)
         name = result.name or "shape"
-        result.name = fresh_name(f"{name}.cut", self.taken)
+        result.name = self.write.fresh(f"{name}.cut")
         new = self._constant(np.array([r[0] for r in ratios], np.int64), name)
         old = self._constant(np.array([r[1] for r in ratios], np.int64), name)
         users = list(result.uses())
-        grown = ir.node("Mul", [result, old], name=fresh_name(f"{name}.grown", self.taken))
+        grown = ir.node("Mul", [result, old], name=self.write.fresh(f"{name}.grown"))
         grown.outputs[0].name = grown.name
         back = ir.node("Div", [grown.outputs[0], new], outputs=[raw], name=f"{name}.original")
         graph_of(node).insert_after(node, [grown, back])
@@ -264,19 +266,8 @@ class _Surgeon:
             return None
         return {int(i) % source[0][0] for i in np.reshape(indices, -1)}
 
-    # -- new nodes
-
     def _constant(self, array: np.ndarray[Any, Any], near: str) -> ir.Value:
-        return add_weight(self.graph, fresh_name(f"{near}.cut", self.taken), array)
-
-    def _emit(
-        self, before: ir.Node, op: str, inputs: list[ir.Value | None], **attrs: int
-    ) -> ir.Value:
-        name = fresh_name(f"{before.name}.{op.lower()}", self.taken)
-        node = ir.node(op, inputs, attributes=attrs, name=name)
-        node.outputs[0].name = name
-        graph_of(before).insert_before(before, node)
-        return node.outputs[0]
+        return self.write.constant(f"{near}.cut", array)
 
 
 def new_size(encoding: Encoding, keep: Keep) -> int:

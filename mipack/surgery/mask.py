@@ -16,12 +16,13 @@ import numpy as np
 import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
-from mipack.graph.adjust import add_weight, names_of, set_weight
+from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
-from mipack.graph.names import fresh_name
 from mipack.layout import UNIT, Layout, Term, factors, is_static, size_of
+from mipack.surgery.compact import compacted, spread_out
 from mipack.surgery.cut import respell
-from mipack.surgery.keep import Ints, Keep
+from mipack.surgery.keep import Keep
+from mipack.surgery.writer import Writer
 
 MASKED = ("float16", "float32", "float64", "int32", "int64")
 """Integers too: a count of units must not count silenced ones. Of bfloat16 there is no Where."""
@@ -40,8 +41,7 @@ class _Masker:
         self.coupling, self.keep = coupling, keep
         self.model = coupling.model.clone()
         self.graph = self.model.graph
-        self.taken = names_of(self.graph)
-        self._last: dict[ir.Node, ir.Node] = {}
+        self.write = Writer(self.graph)
         self._values: dict[str, ir.Value] = {}
 
     def run(self) -> ir.Model:
@@ -70,17 +70,10 @@ class _Masker:
     def _compact(self, node: ir.Node, original: ir.Node) -> None:
         """Let a node see the kept positions of its operands alone."""
         for slot, before in enumerate(original.inputs):
-            value = node.inputs[slot]
-            for axis, kept in self._cut_axes(before):
-                assert value is not None
-                index = self._constant(value.name or "", kept)
-                name = fresh_name(f"{node.name}.kept", self.taken)
-                gather = ir.node("Gather", [value, index], attributes={"axis": axis}, name=name)
-                gather.outputs[0].name = name
-                graph_of(node).insert_before(node, gather)
-                value = gather.outputs[0]
+            value, axes = node.inputs[slot], self._axes(before)
             if value is not None:
-                node.replace_input_with(slot, value)
+                emit = self.write.before(node)
+                node.replace_input_with(slot, compacted(value, axes, self.keep, self.write, emit))
         for encoding in self.coupling.said.encodings:
             if encoding.node is original and isinstance(encoding.slot, str):
                 respell(node, encoding.slot, [encoding], self.keep)
@@ -88,27 +81,18 @@ class _Masker:
     def _spread_out(self, node: ir.Node, result: ir.Value) -> ir.Value:
         """A result at its original positions; what comes between is masked next."""
         users, name = list(result.uses()), result.name or ""
-        value = result
-        for axis, kept in self._cut_axes(result):
-            size = size_of(self.coupling.axes[name][axis])[0]
-            places = np.clip(np.searchsorted(kept, np.arange(size)), 0, len(kept) - 1)
-            value = self._emit(node, "Gather", [value, self._constant(name, places)], axis=axis)
+        emit = self.write.behind(node)
+        value = spread_out(result, self._axes(result), self.keep, self.write, emit)
         if value is not result:
-            result.name = fresh_name(f"{name}.kept", self.taken)
+            result.name = self.write.fresh(f"{name}.kept")
             value.name, value.type = name, result.type
             for user, index in users:
                 user.replace_input_with(index, value)
             _hand_out(node, result, value)
         return value
 
-    def _cut_axes(self, value: ir.Value | None) -> list[tuple[int, Ints]]:
-        """(axis, kept positions) of the static axes that lose positions."""
-        axes = self.coupling.axes.get(value.name or "", ()) if value is not None else ()
-        return [
-            (k, self.keep.flat(term))
-            for k, term in enumerate(axes)
-            if is_static(term) and self.keep.cuts(term)
-        ]
+    def _axes(self, value: ir.Value | None) -> Sequence[Term]:
+        return self.coupling.axes.get(value.name or "", ()) if value is not None else ()
 
     def _silent(self, value: ir.Value) -> bool:
         """Whether this value is a tensor of numbers with cut units that a mask can express."""
@@ -127,9 +111,11 @@ class _Masker:
         axes, users = self.coupling.axes[name], list(value.uses())
         kept = self.keep.mask([Layout().prod(_static(axis)) for axis in axes])
         mixed = any(_static(axis) and not is_static(axis) for axis in axes)
-        condition = self._spread(node, value, kept) if mixed else self._constant(name, kept)
-        zero = self._zero(node, name)
-        result = self._emit(node, "Where", [condition, value, zero])
+        condition = (
+            self._spread(node, value, kept) if mixed else self.write.constant(f"{name}.mask", kept)
+        )
+        emit, zero = self.write.behind(node), self._zero(node, name)
+        result = emit("Where", [condition, value, zero])
         for user, index in users:
             user.replace_input_with(index, result)
         _hand_out(node, value, result)
@@ -137,47 +123,35 @@ class _Masker:
     def _zero(self, node: ir.Node, name: str) -> ir.Value:
         """What means zero: 0, or the zero point of a quantised tensor."""
         if name not in self.coupling.said.zeros:
-            return self._constant(name, np.zeros((), np.dtype(self.coupling.probe.dtypes[name])))
+            return self.write.constant(
+                f"{name}.mask", np.zeros((), np.dtype(self.coupling.probe.dtypes[name]))
+            )
         point, axis = self.coupling.said.zeros[name]
         value = self._values[point]
         if size_of(Layout().prod(self.coupling.axes.get(point, ()))) == UNIT:
             return value
-        shape = [1] * len(self.coupling.axes[name])
+        emit, shape = self.write.behind(node), [1] * len(self.coupling.axes[name])
         shape[axis] = -1
-        return self._emit(node, "Reshape", [value, self._constant(name, np.array(shape))])
+        return emit("Reshape", [value, self.write.constant(f"{name}.mask", np.array(shape))])
 
     def _spread(self, node: ir.Node, value: ir.Value, kept: Bools) -> ir.Value:
         """The mask of a tensor with an axis like B x H: over all factors first, then merged.
 
         The size of a dynamic factor is that of its axis by those of the static ones.
         """
-        name = value.name or ""
+        name, emit = value.name or "", self.write.behind(node)
         pieces = [_pieces(axis) for axis in self.coupling.axes[name]]
         listed = np.array([n for row in pieces for n in row], np.int64)
         shape = [n or 1 if kept.shape[k] > 1 else 1 for k, row in enumerate(pieces) for n in row]
         axis = np.array([k for k, row in enumerate(pieces) for _ in row], np.int64)
         inner = np.array([np.prod([n or 1 for n in row]) for row in pieces], np.int64)[axis]
-        sizes = self._emit(node, "Shape", [value])
-        each = self._emit(node, "Gather", [sizes, self._constant(name, axis)])
-        each = self._emit(node, "Div", [each, self._constant(name, inner)])
-        fixed = self._constant(name, listed != RUN_TIME)
-        each = self._emit(node, "Where", [fixed, self._constant(name, listed), each])
-        wide = self._emit(node, "Expand", [self._constant(name, kept.reshape(shape)), each])
-        return self._emit(node, "Reshape", [wide, sizes])
-
-    def _constant(self, near: str, array: np.ndarray[Any, Any]) -> ir.Value:
-        return add_weight(self.graph, fresh_name(f"{near}.mask", self.taken), array)
-
-    def _emit(
-        self, made: ir.Node, op: str, inputs: Sequence[ir.Value], **attributes: int
-    ) -> ir.Value:
-        """A node behind `made`, and behind what was put there before."""
-        name = fresh_name(f"{made.name}.{op.lower()}", self.taken)
-        node = ir.node(op, inputs, attributes=attributes, name=name)
-        node.outputs[0].name = name
-        graph_of(made).insert_after(self._last.get(made, made), node)
-        self._last[made] = node
-        return node.outputs[0]
+        sizes = emit("Shape", [value])
+        each = emit("Gather", [sizes, self.write.constant(f"{name}.mask", axis)])
+        each = emit("Div", [each, self.write.constant(f"{name}.mask", inner)])
+        fixed = self.write.constant(f"{name}.mask", listed != RUN_TIME)
+        each = emit("Where", [fixed, self.write.constant(f"{name}.mask", listed), each])
+        wide = emit("Expand", [self.write.constant(f"{name}.mask", kept.reshape(shape)), each])
+        return emit("Reshape", [wide, sizes])
 
 
 def _hand_out(node: ir.Node, old: ir.Value, new: ir.Value) -> None:
