@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 import mipack.ops  # noqa: F401 - registers the rules
-from mipack.couple.cost import Cost
+from mipack.couple.cost import Cost, lost_of
 from mipack.couple.families import Contexts, contexts
 from mipack.couple.flow import tie_bodies
 from mipack.couple.naming import group_kinds, group_names
@@ -250,7 +250,10 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
     solver.said.linears[:] = [
         site for site in solver.said.linears if _tells_contexts(axes, site, families)
     ]
-    cost = Cost([t for ts in solver.said.products.values() for t in ts], [])
+    held: dict[Term, int] = {}
+    for product in (axes for listed in solver.said.products.values() for axes in listed):
+        for atom, lost in lost_of(product).items():
+            held[atom] = held.get(atom, 0) + lost
     names = group_names(model, axes, atoms, list(solver.constants))
     kinds = group_kinds(model, axes, solver.said.linears, atoms)
     groups = [
@@ -263,7 +266,7 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
             within=() if atom.width else families.get(atom, ()),
             frozen=tuple(atom.frozen),
             width=tuple(atom.width),
-            macs=cost.macs({}) - cost.macs({atom: 0}),
+            macs=held.get(atom, 0),
         )
         for atom in sorted(atoms, key=lambda a: names[a])
     ]
