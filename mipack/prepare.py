@@ -21,6 +21,7 @@ from mipack.graph.declared import untrue
 from mipack.graph.feeds import probed
 from mipack.graph.load import digest, from_proto, load, signature, tolerates_nan
 from mipack.graph.probe import require_finite
+from mipack.graph.unbind import unbind
 from mipack.records import Signature
 from mipack.runtime.collector import paused_collector
 
@@ -91,7 +92,10 @@ def prepare(
     form = canonical(original)
     require_finite(form)
     declared = signature(form)
-    probe, feeds = probed(form, declared, _few(dataset), sizes)
+    few = _few(dataset)
+    probe, feeds = probed(form, declared, few, sizes)
+    if unbind(form, probe):
+        probe, feeds = probed(form, declared, few, sizes)
     coupling = couple(form, probe)
     leading = [len(array) for array in feeds.values() if np.ndim(array)]
     return Prepared(
