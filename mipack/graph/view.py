@@ -1,8 +1,8 @@
 """NodeView: all that a rule may see and say.
 
 A rule reads the layouts of its node's operands (`x`, `y`), known parameters (`const`, `attr`) and
-states equations between them. What it says of sizes written into the node (`encode`), of the work
-it does (`macs`), of weights that refit may solve for (`linear`) and of axes that walk together
+states equations between them. What it says of sizes written into the node (`encode`), of defaults
+that follow a size (`pin`), of the work it does (`macs`), of weights that refit may solve for (`linear`) and of axes that walk together
 (`together`) is recorded for the later stages, which know no ops. An operand that a rule does not
 look at is noticed: `unaccounted` lists it, and the solver freezes it.
 """
@@ -33,6 +33,17 @@ class Encoding:
     element: int | None
     term: Term
     low: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An attribute whose default follows the size of `term`: the original's value, to be written
+    down where the term is cut."""
+
+    node: ir.Node
+    name: str
+    value: float | Sequence[int]
+    term: Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,7 @@ class Statements:
     """What all rules of a graph said, beside their equations."""
 
     encodings: list[Encoding] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
     products: dict[str, list[tuple[Term, ...]]] = field(default_factory=dict)
     linears: list[Linear] = field(default_factory=list)
     together: list[tuple[Term, ...]] = field(default_factory=list)
@@ -204,6 +216,10 @@ class NodeView:
         if isinstance(slot, int):
             self._seen.add(slot)
         self.said.encodings.append(Encoding(self.node, slot, element, term, low))
+
+    def pin(self, name: str, value: float | Sequence[int], term: Term) -> None:
+        """See `Pin`."""
+        self.said.pins.append(Pin(self.node, name, value, term))
 
     def macs(self, *terms: Term) -> None:
         """The node multiplies and adds once per position of the product of these axes."""

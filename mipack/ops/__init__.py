@@ -1,6 +1,7 @@
 """What mipack knows of ops: one file per family, each imported here for its registrations."""
 
 from mipack.ops import (
+    attention,
     concat_split,
     contrib,
     conv,
@@ -11,11 +12,13 @@ from mipack.ops import (
     recurrent,
     reduce_pool,
     reshape,
+    rotary,
     slice_gather,
     spatial,
 )
 
 __all__ = [
+    "attention",
     "concat_split",
     "contrib",
     "conv",
@@ -26,6 +29,7 @@ __all__ = [
     "recurrent",
     "reduce_pool",
     "reshape",
+    "rotary",
     "slice_gather",
     "spatial",
 ]
