@@ -38,6 +38,8 @@ _PATTERNS = {
         "triangle",
         "stride of a slice",
         "shape arithmetic",
+        "keys and values of all steps",
+        "only a whole block may go",
     ),
 }
 _KNOWN = {

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mipack.graph.view import NodeView
 from mipack.layout import UNIT, Term, size_of
+from mipack.ops.quantized import follow
 from mipack.ops.registry import rule
 from mipack.ops.rotary import follow_pairs, turning, whole
 
@@ -163,36 +164,48 @@ def padding(n: NodeView, index: int, h: Heads) -> None:
 
 @rule("com.microsoft::Attention")
 def packed_attention(n: NodeView) -> None:
-    """Projects its input by one weight [in, q + k + v] first; past and present are [2, ..]."""
-    x, w, y = n.x(0), n.x(1), n.y()
-    count, third = int(n.attr("num_heads")), size_of(w[1])[0] // 3
+    """Projects its input by one weight first, by default to q, k and v of one size."""
+    w, third = n.x(1), size_of(n.x(1)[1])[0] // 3
     sizes = n.attr("qkv_hidden_sizes", [third] * 3)
-    kv, qk, vo = n.atom(count), n.atom(sizes[0] // count), n.atom(sizes[2] // count)
-    parts = [n.prod(kv, dims) for dims in (qk, qk, vo)]
-    n.eq(x[2], w[0])
-    n.eq(w[1], n.sum(*parts))
-    n.together(x[2])
-    n.macs(x[0], x[1], *w)
-    n.eq(placed(n, y, x[0], kv, vo), x[1])
-    if n.has(2):
-        n.eq(n.x(2)[0], w[1])
-    past, present = n.x(4)[1:], n.y(1)[1:]
-    keys = n.sum(past[2], x[1]) if past else x[1]
-    h = Heads(x[0], x[1], keys, kv, n.atom(UNIT), qk, vo)
-    attend(n, h, bool(n.attr("unidirectional", 0)) or bool(past))
-    for axes in (past, present):
-        if axes:
-            n.eq(qk, vo)  # both are in one tensor
-            n.freeze([placed(n, axes, x[0], kv, qk)], "order matters")
-    for axes in (n.x(4)[:1], n.y(1)[:1]):
-        n.freeze(axes, "keys and values")
-    padding(n, 3, h)
+    h = projected(n, sizes, padded=3, past=4)
     scores(n, n.x(5), h)
     n.ignore(6)
     n.pin("qkv_hidden_sizes", sizes, w[1])
-    for k, part in enumerate(parts):
-        n.encode("qkv_hidden_sizes", k, part)
+    for k, dims in enumerate((h.qk, h.qk, h.vo)):
+        n.encode("qkv_hidden_sizes", k, n.prod(h.kv, dims))
+
+
+@rule("com.microsoft::QAttention")
+def quantized_attention(n: NodeView) -> None:
+    """The same on integers: whole heads only, for no mask reaches the dims inside."""
+    w = n.x(1)
+    h = projected(n, [size_of(w[1])[0] // 3] * 3, padded=5, past=8)
+    n.freeze([h.qk, h.vo], "integers inside a node")
+    for i in (4, 7):
+        follow(n, i, w[1])
+
+
+def projected(n: NodeView, sizes: list[int], padded: int, past: int) -> Heads:
+    """x [B, S, in] . w [in, q + k + v] + bias, and the attention of that; caches are [2, ..]."""
+    x, w, bias = n.x(0), n.x(1), n.x(2)
+    count = int(n.attr("num_heads"))
+    kv, qk, vo = n.atom(count), n.atom(sizes[0] // count), n.atom(sizes[2] // count)
+    n.eq(x[2], w[0])
+    n.eq(w[1], n.sum(*(n.prod(kv, dims) for dims in (qk, qk, vo))))
+    n.same(bias, [w[1]])
+    n.together(x[2])
+    n.macs(x[0], x[1], *w)
+    n.eq(placed(n, n.y(), x[0], kv, vo), x[1])
+    earlier = n.x(past)[1:]
+    keys = n.sum(earlier[2], x[1]) if earlier else x[1]
+    h = Heads(x[0], x[1], keys, kv, n.atom(UNIT), qk, vo)
+    attend(n, h, bool(n.attr("unidirectional", 0)) or bool(earlier))
+    for pair, *axes in filter(None, (n.x(past), n.y(1))):
+        n.eq(qk, vo)
+        n.freeze([pair, placed(n, axes, x[0], kv, qk)], "keys and values of all steps")
+    padding(n, padded, h)
     n.encode("num_heads", None, kv)
+    return h
 
 
 @rule("com.microsoft::GroupQueryAttention")
@@ -237,3 +250,39 @@ def _blocks(n: NodeView, size: int) -> Term:
     follow_pairs(n, (7, 8), pairs, [])
     rest = n.prod(n.atom((size - width) // 16), whole(n, 16)) if size > width else n.atom(0)
     return n.sum(turned, rest)
+
+
+@rule("com.microsoft::LinearAttention")
+def linear_attention(n: NodeView) -> None:
+    """Per head of values a state [D, E], k v' added to it and q' read from it, step by step.
+
+    Heads of queries share a head of values or, where there are fewer, are shared by several.
+    """
+    q, k, v, batch = n.x(0), n.x(1), n.x(2), n.x(0)[0]
+    count, kv_count = int(n.attr("q_num_heads")), int(n.attr("kv_num_heads"))
+    few, group = n.atom(min(count, kv_count)), n.atom(max(count, kv_count) // min(count, kv_count))
+    every = n.prod(few, group)
+    heads, kv = (few, every) if count < kv_count else (every, few)
+    qk, vo = n.atom(head_size(q, count)), n.atom(head_size(v, kv_count))
+    shared = size_of(k[2]) == size_of(q[2])  # keys go with the queries
+    for axes, own, dims in ((q, heads, qk), (k, heads if shared else kv, qk), (v, kv, vo)):
+        n.freeze(placed(n, axes, batch, own, dims), "steps")
+    n.freeze(placed(n, n.y(), batch, every, vo), "steps")
+    for state in filter(None, (n.x(3), n.y(1))):
+        n.same(state, [batch, kv, qk, vo])
+    _gates(n, n.x(4), [batch, q[1]], n.prod(kv, qk), kv)
+    _gates(n, n.x(5), [batch, q[1]], kv, kv)
+    for walked in (group, qk, vo):
+        n.together(batch, few, walked)
+    for side in (kv, every):
+        n.macs(batch, q[1], side, qk, vo)
+    if not n.attr("scale", 0.0):
+        n.pin("scale", size_of(qk)[0] ** -0.5, qk)
+    n.encode("q_num_heads", None, heads)
+    n.encode("kv_num_heads", None, kv)
+
+
+def _gates(n: NodeView, axes: list[Term], rows: list[Term], each: Term, head: Term) -> None:
+    """One number per state of a head, one per head, or one for all."""
+    if axes and size_of(axes[2]) != UNIT:
+        n.same(axes, [*rows, head if size_of(axes[2]) == size_of(head) else each])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipack.graph.view import NodeView
-from mipack.layout import size_of
+from mipack.layout import Term, size_of
 from mipack.ops.conv import channels
 from mipack.ops.matmul import contract
 from mipack.ops.registry import rule
@@ -42,15 +42,64 @@ def fused_gemm(n: NodeView) -> None:
 @rule("com.microsoft::FusedMatMul")
 def fused_matmul(n: NodeView) -> None:
     """MatMul with transposed operands and a factor."""
-    if n.attr("transBatchA", 0) or n.attr("transBatchB", 0):
-        n.freeze_all("transposed batch axes")
-        return
-    a, b = n.x(0), n.x(1)
-    if n.attr("transA", 0) and len(a) > 1:
-        a[-2:] = a[-1], a[-2]
-    if n.attr("transB", 0) and len(b) > 1:
-        b[-2:] = b[-1], b[-2]
-    contract(n, a, b)
+    contract(n, *(_transposed(n, i, side) for i, side in enumerate("AB")))
+
+
+def _transposed(n: NodeView, index: int, side: str) -> list[Term]:
+    """[rows, batch.., columns] -> [batch.., rows, columns]; then rows and columns swapped."""
+    axes = n.x(index)
+    if n.attr(f"transBatch{side}", 0):
+        axes.insert(-1, axes.pop(0))
+    if n.attr(f"trans{side}", 0) and len(axes) > 1:
+        axes[-2:] = axes[-1], axes[-2]
+    return axes
+
+
+@rule("com.microsoft::EmbedLayerNormalization")
+def embed_norm(n: NodeView) -> None:
+    """Rows of tables of words, positions and segments, added up and normalised."""
+    ids, y, words = n.x(0), n.y(), n.x(2)
+    n.eq(y[2], words[1])
+    n.same(ids, y)
+    for i in (1, 7, 8):
+        n.align(i, result=ids)
+    for i in (2, 3, 4):
+        for rows, width in [n.x(i)] if n.has(i) else []:
+            n.freeze(rows, "indexed by data")
+            n.eq(width, y[2])
+    for i in (5, 6):
+        n.eq(n.x(i)[0], y[2])
+    n.same(n.y(1), ids)  # how many steps of each sample count
+    n.same(n.y(2), y)
+    n.freeze(ids[1], "order matters")
+    n.normalise(y[2])
+    n.mixed(y, [2])
+
+
+@rule("com.microsoft::MoE")
+def mixture(n: NodeView) -> None:
+    """Each token goes through k of X experts, w2 act(w1 x): hidden units belong to their expert.
+
+    w1 [X, I, in] (swiglu: I x 2), w2 [X, out, I]; what the router scores is not zero when silent.
+    """
+    x, chosen, w1, w2, y = n.x(0), n.x(1), n.x(2), n.x(4), n.y()
+    experts, hidden = w1[0], w2[2]
+    n.freeze(experts, "experts chosen at run time")
+    n.same(chosen, [n.prod(*x[:-1]), experts])
+    n.same(x, y)
+    n.same(w2, [experts, x[-1], hidden])
+    halves = n.atom(size_of(w1[1])[0] // size_of(hidden)[0])
+    n.freeze(halves, "gates")
+    n.eq(
+        w1[1], n.prod(hidden, halves) if n.attr("swiglu_fusion", 0) < 2 else n.prod(halves, hidden)
+    )
+    n.eq(w1[2], x[-1])
+    n.same(n.x(3), w1[:2])
+    n.same(n.x(5), w2[:2])
+    n.together(x[-1])
+    n.together(experts, hidden)
+    for w in (w1, w2):
+        n.macs(*x[:-1], n.atom(int(n.attr("k", 1))), *w[1:])
 
 
 @rule("com.microsoft::FusedConv")

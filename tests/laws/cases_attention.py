@@ -1,4 +1,4 @@
-"""Attention in one node, and rotary positions."""
+"""Attention in one node, its companions, and rotary positions."""
 
 from __future__ import annotations
 
@@ -23,6 +23,29 @@ def bias_per_head(b: Build, heads: int) -> str:
     return str(b.Mul(own, b.w(heads, 1, 1)))
 
 
+def read(b: Build, scores: str, heads: int) -> str:
+    """[B, T, 1] of scores [B, heads, S, T]."""
+    return str(b.Unsqueeze(b.ReduceSum(b.Mul(scores, b.w(heads, 1, 1)), [1, 2], keepdims=0), [2]))
+
+
+def merged(b: Build, y: str, size: int) -> str:
+    """[B, H, S, D] -> [B, S, H * D]."""
+    return str(b.Reshape(b.Transpose(y, perm=[0, 2, 1, 3]), [0, -1, size]))
+
+
+def ones(b: Build, *axes: int) -> str:
+    """int32 ones of the sizes of these axes of x."""
+    sizes = b.Gather(b.Shape("x"), list(axes))
+    return str(b.Expand(np.ones((), np.int32), sizes))
+
+
+def cast(b: Build, x: str, to: int = 6) -> str:
+    return str(b.Cast(x, to=to))
+
+
+# ---------------------------------------------------------------- the standard's Attention
+
+
 @attentions(opsets=ATTENTION, cut=[4, (3, 4), (5, 4)], **TOKENS)
 def flat_heads(b: Build) -> str:
     y = b.Attention(*qkv(b, 4, 1, 3, 5), q_num_heads=4, kv_num_heads=4)
@@ -31,7 +54,7 @@ def flat_heads(b: Build) -> str:
 
 @attentions(opsets=ATTENTION, cut=[4, (2, 4), (3, 4), (5, 4)], **TOKENS)
 def grouped_flat_heads(b: Build) -> str:
-    y = b.Attention(*qkv(b, 4, 2, 3, 5), q_num_heads=8, kv_num_heads=4, softcap=2.0)
+    y = b.Attention(*qkv(b, 4, 2, 3, 5), q_num_heads=8, kv_num_heads=4, softcap=2.0, scale=0.7)
     return b.lin(y, 40, 6)
 
 
@@ -40,7 +63,324 @@ def grouped_heads(b: Build) -> str:
     """4-D operands, a mask per head, the scores are read."""
     q, k, v = qkv(b, 4, 2, 3, 5)
     q, k, v = b.heads(q, 8, 3), b.heads(k, 4, 3), b.heads(v, 4, 5)
-    y, _, _, s = b.Attention(q, k, v, bias_per_head(b, 8), n=4, is_causal=1, qk_matmul_output_mode=1)
-    y = b.Reshape(b.Transpose(y, perm=[0, 2, 1, 3]), [0, -1, 40])
-    read = b.ReduceSum(s, [1, 2], keepdims=0)
-    return b.Add(b.lin(y, 40, 6), b.ReduceMean(read, [1], keepdims=1))
+    mask = bias_per_head(b, 8)
+    y, _, _, s = b.Attention(q, k, v, mask, n=4, is_causal=1, qk_matmul_output_mode=1)
+    return b.Add(b.lin(merged(b, y, 40), 40, 6), read(b, s, 8))
+
+
+@attentions(opsets=ATTENTION, cut=[3, (2, 3), (4, 3), (5, 3)], **TOKENS)
+def a_cache_inside(b: Build) -> str:
+    """Keys of another attention are its past; what is present is read."""
+    past, values = (b.heads(b.lin("x", 16, 3 * d), 3, d) for d in (4, 5))
+    y, keys, more = b.Attention(
+        *qkv(b, 3, 2, 4, 5), None, past, values, n=3, q_num_heads=6, kv_num_heads=3,
+    )  # fmt: skip
+    kept = b.Concat(b.ReduceMax(keys, [2], keepdims=1), b.ReduceMax(more, [2], keepdims=1), axis=3)
+    return b.Add(b.lin(y, 30, 6), b.lin(b.Reshape(kept, [0, 1, 27]), 27, 6))
+
+
+@attentions(opsets=[24], cut=[4, (3, 4), (5, 4)], **TOKENS)
+def a_cache_outside(b: Build) -> str:
+    """How many keys of each sample count."""
+    length = b.Add(b.Mul(ones(b, 0), np.int32(0)), np.int32(4))
+    y = b.Attention(
+        *qkv(b, 4, 1, 3, 5), None, None, None, cast(b, length, 7), q_num_heads=4, kv_num_heads=4,
+    )  # fmt: skip
+    return b.lin(y, 20, 6)
+
+
+@attentions(cut=[4, (3, 4), (5, 4), 8, 3], stays={6: "normalised over"}, opsets=[23], x=("B", 16))
+def static_steps(b: Build) -> str:
+    """Six tokens made of each row: attention averages over them."""
+    tokens = b.Reshape(b.lin("x", 16, 6 * 8), [0, 6, 8])
+    q, k, v = (b.lin(tokens, 8, n) for n in (12, 12, 20))
+    y = b.Attention(q, k, v, q_num_heads=4, kv_num_heads=4)
+    return b.lin(b.Reshape(b.lin(y, 20, 3), [0, 18]), 18, 4)
+
+
+@attentions(stays={6: "order matters"}, opsets=[23], x=("B", 16))
+def static_steps_in_order(b: Build) -> str:
+    tokens = b.Reshape(b.lin("x", 16, 6 * 8), [0, 6, 8])
+    q, k, v = (b.lin(tokens, 8, n) for n in (12, 12, 20))
+    y = b.Attention(q, k, v, q_num_heads=4, kv_num_heads=4, is_causal=1)
+    return b.lin(b.Reshape(b.lin(y, 20, 3), [0, 18]), 18, 4)
+
+
+# ---------------------------------------------------------------- com.microsoft
+
+
+@attentions(cut=[4, (3, 4), (5, 4)], **TOKENS)
+def several_heads(b: Build) -> str:
+    """One bias for q, k and v; a mask of steps; a bias per head; the scores are read."""
+    q, k, v = (b.MatMul("x", b.w(16, n)) for n in (12, 12, 20))
+    y = b.MultiHeadAttention(
+        q, k, v, b.w(44, scale=0.3), ones(b, 0, 1), bias_per_head(b, 4), domain=MS, num_heads=4,
+    )  # fmt: skip
+    return b.lin(y, 20, 6)
+
+
+@attentions(cut=[4, (3, 4), (5, 4)], **TOKENS)
+def several_heads_in_order(b: Build) -> str:
+    y = b.MultiHeadAttention(
+        *qkv(b, 4, 1, 3, 5), None, b.Mul(ones(b, 0), np.int32(3)), domain=MS, num_heads=4,
+        unidirectional=1, scale=0.4,
+    )  # fmt: skip
+    return b.lin(y, 20, 6)
+
+
+@attentions(cut=[4, (3, 4)], **TOKENS)
+def keys_as_heads(b: Build) -> str:
+    """Cross attention to keys and values that are heads already: one size for both."""
+    k, v = (b.heads(b.lin("x", 16, 12), 4, 3) for _ in range(2))
+    y = b.MultiHeadAttention(b.lin("x", 16, 12), k, v, domain=MS, num_heads=4)
+    return b.lin(y, 12, 6)
+
+
+@attentions(cut=[4, (3, 4)], **TOKENS)
+def several_heads_with_a_past(b: Build) -> str:
+    past, values = (b.heads(b.lin("x", 16, 12), 4, 3) for _ in range(2))
+    y, keys, more = b.MultiHeadAttention(
+        *qkv(b, 4, 1, 3, 3), None, None, None, past, values, n=3, domain=MS, num_heads=4,
+    )  # fmt: skip
+    kept = b.Concat(b.ReduceMax(keys, [2], keepdims=1), b.ReduceMax(more, [2], keepdims=1), axis=3)
+    return b.Add(b.lin(y, 12, 6), b.lin(b.Reshape(kept, [0, 1, 24]), 24, 6))
+
+
+@attentions(cut=[4, (3, 4), (5, 4)], **TOKENS)
+def several_heads_kept_for_later(b: Build) -> str:
+    y, keys, more = b.MultiHeadAttention(*qkv(b, 4, 1, 3, 5), n=3, domain=MS, num_heads=4)
+    kept = b.Concat(b.ReduceMax(keys, [2], keepdims=1), b.ReduceMax(more, [2], keepdims=1), axis=3)
+    return b.Add(b.lin(y, 20, 6), b.lin(b.Reshape(kept, [0, 1, 32]), 32, 6))
+
+
+@attentions(cut=[4, (6, 4), (6, 4)], **TOKENS)
+def packed(b: Build) -> str:
+    """Equal sizes by default: after a cut they are not."""
+    y = b.Attention("x", b.w(16, 72), b.w(72, scale=0.3), domain=MS, num_heads=4)
+    return b.lin(y, 24, 6)
+
+
+@attentions(cut=[4, (3, 4), (5, 4), 9], **TOKENS)
+def packed_of_two_sizes(b: Build) -> str:
+    y = b.Attention(
+        b.lin("x", 16, 9), b.w(9, 44), b.w(44, scale=0.3), ones(b, 0, 1), None, bias_per_head(b, 4),
+        domain=MS, num_heads=4, qkv_hidden_sizes=[12, 12, 20],
+    )  # fmt: skip
+    return b.lin(y, 20, 6)
+
+
+@attentions(cut=[4, (6, 4), (6, 4)], **TOKENS)
+def packed_with_a_mask_of_pairs(b: Build) -> str:
+    y = b.Attention(
+        "x", b.w(16, 72), b.w(72), ones(b, 0, 1, 1), domain=MS, num_heads=4, unidirectional=1,
+    )  # fmt: skip
+    return b.lin(y, 24, 6)
+
+
+@attentions(cut=[4, (3, 4)], **TOKENS)
+def packed_with_a_past(b: Build) -> str:
+    past = [b.Unsqueeze(b.heads(b.lin("x", 16, 12), 4, 3), [0]) for _ in range(2)]
+    y, kept = b.Attention(
+        "x", b.w(16, 36), b.w(36), None, b.Concat(*past, axis=0), n=2, domain=MS, num_heads=4,
+    )  # fmt: skip
+    kept = b.Transpose(b.ReduceMax(kept, [3], keepdims=0), perm=[1, 0, 2, 3])
+    return b.Add(b.lin(y, 12, 6), b.lin(b.Reshape(kept, [0, 1, 24]), 24, 6))
+
+
+def cached(b: Build, *operands: str | None, n: int = 3, **attributes: Any) -> Any:
+    """GroupQueryAttention of a prompt: no past, whole samples."""
+    steps = cast(b, b.Squeeze(b.Shape("x", start=1, end=2)))
+    last = b.Add(b.Mul(ones(b, 0), np.int32(0)), b.Sub(steps, np.int32(1)))
+    head, tail = (*operands, None, None)[:3], operands[3:]
+    return b.GroupQueryAttention(
+        *head, None, None, last, steps, *tail, n=n, domain=MS, **attributes,
+    )  # fmt: skip
+
+
+@attentions(cut=[4, (2, 4), (3, 4)], stays={8: "only a whole block may go"}, **TOKENS)
+def grouped_queries(b: Build) -> str:
+    """24 dims are 3 blocks of 8."""
+    y, keys, more = cached(b, *qkv(b, 4, 2, 24, 24), num_heads=8, kv_num_heads=4)
+    kept = b.Concat(b.ReduceMax(keys, [2], keepdims=1), b.ReduceMax(more, [2], keepdims=1), axis=3)
+    return b.Add(b.lin(y, 192, 6), b.lin(b.Reshape(kept, [0, 1, 192]), 192, 6))
+
+
+@attentions(cut=[4, (2, 4), 3], **TOKENS)
+def grouped_queries_that_turn(b: Build) -> str:
+    """48 dims are 3 blocks of 8 pairs; all in one operand."""
+    caches = [b.positive(20, 24) for _ in range(2)]
+    y = cached(
+        b, b.lin("x", 16, 768), None, None, *caches, num_heads=8, kv_num_heads=4, do_rotary=1,
+    )[0]  # fmt: skip
+    return b.lin(y, 384, 6)
+
+
+@attentions(cut=[2, (3, 2), 4, (2, 2)], **TOKENS)
+def grouped_queries_that_turn_in_part(b: Build) -> str:
+    """Neighbours turn; 96 dims are 4 blocks of 8 pairs and 2 of 16 that stay; a bias per head, a
+    sink, and scores that are read."""
+    caches = [b.positive(20, 32) for _ in range(2)]
+    ids = b.Sub(b.CumSum(ones(b, 0, 1), np.int32(1)), np.int32(1))
+    y, _, _, s = cached(
+        b, *qkv(b, 2, 3, 96, 96), *caches, cast(b, ids, 7), bias_per_head(b, 6), b.w(6),
+        num_heads=6, kv_num_heads=2, do_rotary=1, rotary_interleaved=1,
+        qk_output=2, n=4,
+    )  # fmt: skip
+    return b.Add(b.lin(y, 576, 6), read(b, s, 6))
+
+
+@attentions(cut=[4, (3, 4)], x=("B", 1, 16))
+def one_step_of_a_decoder(b: Build) -> str:
+    """A buffer for keys and values of all steps is written and read; scores get a bias."""
+    past, values = (b.Reshape(b.lin("x", 16, 96), [0, 4, 8, 3]) for _ in range(2))
+    q, k, v = (b.MatMul("x", b.w(16, 12)) for _ in range(3))
+    y, keys, more = b.DecoderMaskedMultiHeadAttention(
+        q, k, v, None, b.w(1, 4, 1, 4), past, values, np.array([3], np.int32), None, None, b.w(36),
+        n=3, domain=MS, num_heads=4, past_present_share_buffer=1,
+    )  # fmt: skip
+    kept = b.Concat(b.ReduceMax(keys, [2], keepdims=1), b.ReduceMax(more, [2], keepdims=1), axis=3)
+    return b.Add(b.lin(y, 12, 6), b.lin(b.Reshape(kept, [0, 1, 24]), 24, 6))
+
+
+@attentions(cut=[4, (3, 4)], x=("B", 1, 16))
+def one_step_of_cross_attention(b: Build) -> str:
+    k, v = (b.Reshape(b.lin("x", 16, 84), [0, 4, 7, 3]) for _ in range(2))
+    mask = b.Mul(ones(b, 0, 1), np.ones((1, 7), np.int32))
+    y = b.DecoderMaskedMultiHeadAttention(
+        b.lin("x", 16, 12), k, v, mask, domain=MS, num_heads=4,
+    )  # fmt: skip
+    return b.lin(y, 12, 6)
+
+
+@attentions(cut=[4], stays={6: "integers inside a node"}, **TOKENS)
+def quantized(b: Build) -> str:
+    """Scales and zero points per column."""
+    x, scale, zero = b.DynamicQuantizeLinear("x", n=3)
+    w = b.const(b.rng.integers(-99, 99, (16, 72)), np.int8)
+    y = b.QAttention(
+        x, w, b.w(72), scale, b.positive(72), None, zero, np.zeros(72, np.int8), domain=MS,
+        num_heads=4,
+    )  # fmt: skip
+    return b.lin(b.Mul(y, np.float32(0.01)), 24, 5)
+
+
+@attentions(cut=[4, 9], **TOKENS)
+def quantized_with_one_scale(b: Build) -> str:
+    x, scale, zero = b.DynamicQuantizeLinear(b.lin("x", 16, 9), n=3)
+    w = b.const(b.rng.integers(-99, 99, (9, 72)), np.int8)
+    past = [b.Unsqueeze(b.heads(b.lin("x", 16, 24), 4, 6), [0]) for _ in range(2)]
+    y, kept = b.QAttention(
+        x, w, b.w(72), scale, np.float32(0.01), None, zero, np.int8(0), b.Concat(*past, axis=0),
+        n=2, domain=MS, num_heads=4,
+    )  # fmt: skip
+    kept = b.Transpose(b.ReduceMax(kept, [3], keepdims=0), perm=[1, 0, 2, 3])
+    return b.Add(b.lin(y, 24, 6), b.lin(b.Reshape(kept, [0, 1, 48]), 48, 6))
+
+
+# ---------------------------------------------------------------- linear attention
+
+
+def gate(b: Build, size: int) -> str:
+    """[B, S, size], between 0 and 1."""
+    return str(b.Sigmoid(b.lin("x", 16, size)))
+
+
+@attentions(cut=[4, (2, 4), (3, 4), (5, 4)], **TOKENS)
+def states(b: Build) -> str:
+    """Gates per dim and head; a state from before, and one for later."""
+    past = b.Reshape(b.lin(b.ReduceMax("x", [1], keepdims=0), 16, 60), [0, 4, 3, 5])
+    y, state = b.LinearAttention(
+        *qkv(b, 4, 2, 3, 5), past, b.Neg(gate(b, 12)), gate(b, 4), n=2, domain=MS, q_num_heads=8,
+        kv_num_heads=4,
+    )  # fmt: skip
+    return b.Add(b.lin(y, 40, 6), b.lin(b.Reshape(state, [0, 1, 60]), 60, 6))
+
+
+@attentions(cut=[4, (3, 4), (5, 4)], **TOKENS)
+def states_that_decay_by_head(b: Build) -> str:
+    y, _ = b.LinearAttention(
+        *qkv(b, 4, 1, 3, 5), None, b.Neg(gate(b, 4)), gate(b, 1), n=2, domain=MS, q_num_heads=4,
+        kv_num_heads=4, scale=0.7,
+    )  # fmt: skip
+    return b.lin(y, 20, 6)
+
+
+@attentions(cut=[3, (2, 3), (4, 3), (5, 3)], **TOKENS)
+def states_that_share_queries(b: Build) -> str:
+    """More heads of values than of queries; keys go with either."""
+    q, k, v = (b.lin("x", 16, n) for n in (12, 24, 30))
+    names = {"domain": MS, "q_num_heads": 3, "kv_num_heads": 6, "update_rule": "linear"}
+    one, _ = b.LinearAttention(q, k, v, n=2, **names)
+    return b.lin(one, 30, 6)
+
+
+@attentions(cut=[3, (2, 3), (4, 3), (5, 3)], **TOKENS)
+def states_that_share_queries_and_keys(b: Build) -> str:
+    q, k, v = (b.lin("x", 16, n) for n in (12, 12, 30))
+    names = {"domain": MS, "q_num_heads": 3, "kv_num_heads": 6, "update_rule": "linear"}
+    return b.lin(b.LinearAttention(q, k, v, n=2, **names)[0], 30, 6)
+
+
+# ---------------------------------------------------------------- rotary positions
+
+
+def positions(b: Build) -> str:
+    """[B, S]: 1, 2, .."""
+    return str(cast(b, b.CumSum(ones(b, 0, 1), np.int32(1)), 7))
+
+
+def table(b: Build, pairs: int) -> list[str]:
+    return [b.positive(20, pairs) for _ in range(2)]
+
+
+@attentions(opsets=[23], cut=[4, 3, (5, 4)], **TOKENS)
+def turned_flat(b: Build) -> str:
+    """Two streams that turn in step, and meet in scores."""
+    cos, sin = table(b, 3)
+    q, k = (
+        b.RotaryEmbedding(b.lin("x", 16, 24), cos, sin, positions(b), num_heads=4) for _ in range(2)
+    )
+    return b.lin(b.Attention(q, k, b.lin("x", 16, 20), q_num_heads=4, kv_num_heads=4), 20, 6)
+
+
+@attentions(opsets=[23], cut=[4, 3, (5, 4)], **TOKENS)
+def turned_heads(b: Build) -> str:
+    """Neighbours of 4-D heads, with a row of angles per position; 5 of 11 dims do not turn."""
+    cos, sin = (b.MatMul("x", b.w(16, 3)) for _ in range(2))
+    h = b.RotaryEmbedding(
+        b.heads(b.lin("x", 16, 44), 4, 11), cos, sin, interleaved=1, rotary_embedding_dim=6,
+    )  # fmt: skip
+    return b.lin(merged(b, h, 44), 44, 6)
+
+
+@attentions(cut=[4, 3], **TOKENS)
+def turned(b: Build) -> str:
+    """Heads that nobody counts: the cache tells the size of one."""
+    h = b.RotaryEmbedding(b.lin("x", 16, 24), positions(b), *table(b, 3), domain=MS)
+    return b.lin(h, 24, 6)
+
+
+@attentions(cut=[4, 3, (5, 4)], **TOKENS)
+def turned_in_part(b: Build) -> str:
+    h = b.RotaryEmbedding(
+        b.lin("x", 16, 44), positions(b), *table(b, 3), domain=MS, num_heads=4,
+        rotary_embedding_dim=6, interleaved=1,
+    )  # fmt: skip
+    return b.lin(h, 44, 6)
+
+
+@attentions(cut=[4, 3], **TOKENS)
+def turned_heads_from_a_start(b: Build) -> str:
+    h = b.RotaryEmbedding(
+        b.heads(b.lin("x", 16, 24), 4, 6), np.array([2]), *table(b, 3), domain=MS, scale=2.0,
+    )  # fmt: skip
+    return b.lin(merged(b, h, 24), 24, 6)
+
+
+@attentions(cut=[], stays={24: "a cache wider than the turned dims"}, **TOKENS)
+def turned_by_a_wide_cache(b: Build) -> str:
+    h = b.RotaryEmbedding(
+        b.lin("x", 16, 24), positions(b), *table(b, 3), domain=MS, num_heads=4,
+        rotary_embedding_dim=4,
+    )  # fmt: skip
+    return b.lin(h, 24, 6)

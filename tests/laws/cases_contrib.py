@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from lawkit import IMAGES, Build, Cases
 
 contrib = Cases()
@@ -56,6 +57,53 @@ def fused_gemm(b: Build) -> str:
 def fused_matmul(b: Build) -> str:
     h = b.FusedMatMul("x", b.w(12, 6), domain=MS, transB=1, alpha=0.5)
     return b.FusedMatMul(b.Sigmoid(b.FusedMatMul(h, b.w(12, 9), domain=MS)), b.w(9, 4), domain=MS)
+
+
+@contrib(cut=[5, (9, 5), (12, 5)], x=("B", "S", 6))
+def fused_matmul_over_batches(b: Build) -> str:
+    """The first axis is that of rows or, transposed too, of columns; the batch is in the middle."""
+    q = b.Transpose(b.Reshape(b.MatMul("x", b.w(6, 60)), [0, 0, 5, 12]), perm=[1, 0, 2, 3])
+    k = b.Transpose(b.Reshape(b.MatMul("x", b.w(6, 45)), [0, 0, 5, 9]), perm=[1, 0, 2, 3])
+    pair = b.FusedMatMul(q, k, domain=MS, transBatchA=1, transA=1, transBatchB=1)  # [B, 5, 12, 9]
+    back = b.FusedMatMul(q, pair, domain=MS, transBatchA=1)  # [B, 5, S, 9]
+    back = b.FusedMatMul(back, k, domain=MS, transBatchB=1, transB=1)  # [B, 5, S, S]
+    back = b.Transpose(b.MatMul(back, b.Transpose(k, perm=[1, 2, 0, 3])), perm=[0, 2, 1, 3])
+    return b.lin(b.Reshape(back, [0, 0, 45]), 45, 4)
+
+
+def ids(b: Build, count: int) -> str:
+    """[B, S] numbers below count, from the data."""
+    first = b.Abs(b.ReduceSum("x", [2], keepdims=0))
+    return str(b.Cast(b.Min(first, np.float32(count - 1)), to=6))
+
+
+@contrib(stays={8: "normalised over", 9: "indexed by data", 20: "indexed by data"}, **TOKENS)
+def embedding_norm(b: Build) -> str:
+    """Three tables that share their columns; their sum is read as well."""
+    y, _, s = b.EmbedLayerNormalization(
+        ids(b, 9), ids(b, 2), b.w(9, 8), b.w(20, 8), b.w(2, 8), b.w(8), b.w(8), n=3, domain=MS,
+    )  # fmt: skip
+    return b.lin(b.Add(y, s), 8, 4)
+
+
+@contrib(cut=[12, (10, 3)], x=("B", "S", 6))
+def experts(b: Build) -> str:
+    h = b.lin("x", 6, 12)
+    tokens = b.Reshape(h, [-1, 12])
+    chosen = b.Reshape(b.lin("x", 6, 3), [-1, 3])
+    weights = b.w(3, 10, 12), b.w(3, 10), b.w(3, 12, 10), b.w(3, 12)
+    y = b.MoE(tokens, chosen, *weights, domain=MS, k=2, activation_type="gelu")
+    return b.lin(y, 12, 4)
+
+
+@contrib(cut=[12, (10, 3)], x=("B", "S", 6))
+def gated_experts(b: Build) -> str:
+    weights = b.w(3, 20, 12), b.w(3, 20), b.w(3, 12, 10), None
+    y = b.MoE(
+        b.lin("x", 6, 12), b.Reshape(b.lin("x", 6, 3), [-1, 3]), *weights, domain=MS, k=2,
+        activation_type="swiglu", swiglu_fusion=1,
+    )  # fmt: skip
+    return b.lin(y, 12, 4)
 
 
 @contrib(cut=[8], **IMAGES)
