@@ -2,9 +2,10 @@
 
 A rule reads the layouts of its node's operands (`x`, `y`), known parameters (`const`, `attr`) and
 states equations between them. What it says of sizes written into the node (`encode`), of defaults
-that follow a size (`pin`), of the work it does (`macs`), of weights that refit may solve for (`linear`) and of axes that walk together
-(`together`) is recorded for the later stages, which know no ops. An operand that a rule does not
-look at is noticed: `unaccounted` lists it, and the solver freezes it.
+that follow a size (`pin`), of the work it does (`macs`), of weights that refit may solve for
+(`linear`) and of axes that walk together (`together`) is recorded for the later stages, which know
+no ops. An operand that a rule does not look at is noticed: `unaccounted` lists it, and the solver
+freezes it.
 """
 
 from __future__ import annotations

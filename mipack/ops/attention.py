@@ -155,11 +155,12 @@ def multi_head_attention(n: NodeView) -> None:
 
 
 def padding(n: NodeView, index: int, h: Heads) -> None:
-    """[B, T], [B, S, T], or how many steps count (per sample, where they start)."""
+    """[B, T], [B, S, T], or how many steps of each sample count (and where they start)."""
     axes = n.x(index)
     if len(axes) == 1:
-        n.freeze([*axes, h.batch, h.keys], "order matters")
-    n.same(axes, {2: [h.batch, h.keys], 3: [h.batch, h.queries, h.keys]}.get(len(axes), []))
+        n.freeze(h.keys, "order matters")
+    full = {1: [h.batch], 2: [h.batch, h.keys], 3: [h.batch, h.queries, h.keys]}
+    n.same(axes, full.get(len(axes), []))
 
 
 @rule("com.microsoft::Attention")

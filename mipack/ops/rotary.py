@@ -29,10 +29,8 @@ def rotary_embedding(n: NodeView) -> None:
     follow_pairs(n, (cos, sin), pairs, [data[0], steps])
     if len(n.x(ids)) > 1:
         n.same(n.x(ids), [data[0], steps])
-    else:
-        n.freeze(n.x(ids), "indexed by data")
-        if n.has(ids):
-            n.freeze(steps, "order matters")
+    elif n.has(ids):  # one number: where the steps start
+        n.freeze(steps, "order matters")
     if n.attr("num_heads", 0):
         n.encode("num_heads", None, heads)
     if turned:

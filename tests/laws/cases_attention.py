@@ -89,23 +89,6 @@ def a_cache_outside(b: Build) -> str:
     return b.lin(y, 20, 6)
 
 
-@attentions(cut=[4, (3, 4), (5, 4), 8, 3], stays={6: "normalised over"}, opsets=[23], x=("B", 16))
-def static_steps(b: Build) -> str:
-    """Six tokens made of each row: attention averages over them."""
-    tokens = b.Reshape(b.lin("x", 16, 6 * 8), [0, 6, 8])
-    q, k, v = (b.lin(tokens, 8, n) for n in (12, 12, 20))
-    y = b.Attention(q, k, v, q_num_heads=4, kv_num_heads=4)
-    return b.lin(b.Reshape(b.lin(y, 20, 3), [0, 18]), 18, 4)
-
-
-@attentions(stays={6: "order matters"}, opsets=[23], x=("B", 16))
-def static_steps_in_order(b: Build) -> str:
-    tokens = b.Reshape(b.lin("x", 16, 6 * 8), [0, 6, 8])
-    q, k, v = (b.lin(tokens, 8, n) for n in (12, 12, 20))
-    y = b.Attention(q, k, v, q_num_heads=4, kv_num_heads=4, is_causal=1)
-    return b.lin(b.Reshape(b.lin(y, 20, 3), [0, 18]), 18, 4)
-
-
 # ---------------------------------------------------------------- com.microsoft
 
 
@@ -384,3 +367,139 @@ def turned_by_a_wide_cache(b: Build) -> str:
         rotary_embedding_dim=4,
     )  # fmt: skip
     return b.lin(h, 24, 6)
+
+
+# ---------------------------------------------------------------- units along the other axes
+
+
+def steps(b: Build, count: int, *sizes: int) -> list[str]:
+    """[B, count, size] each: units of the rows of x as steps."""
+    return [str(b.Reshape(b.lin("x", 16, count * n), [0, count, n])) for n in sizes]
+
+
+def flat(b: Build, y: str, size: int) -> str:
+    return str(b.lin(b.Reshape(y, [0, size]), size, 4))
+
+
+ROWS: dict[str, Any] = {"x": ("B", 16)}
+
+
+@attentions(opsets=[23], cut=[4, (6, 4), (3, 4), (5, 4)], stays={7: "normalised over"}, **ROWS)
+def units_as_steps(b: Build) -> str:
+    """Queries may go one by one; attention averages over keys, and hands them on."""
+    (q,), (k, v) = steps(b, 6, 12), steps(b, 7, 12, 20)
+    y, keys, _ = b.Attention(q, k, v, n=3, q_num_heads=4, kv_num_heads=4)
+    return b.Add(flat(b, y, 120), flat(b, keys, 84))
+
+
+@attentions(opsets=[23], cut=[4, (3, 4), (5, 4)], stays={6: "normalised over"}, **ROWS)
+def units_as_steps_of_both_sides(b: Build) -> str:
+    """A dim of a head goes in all steps."""
+    q, v = steps(b, 6, 12, 20)
+    return flat(b, b.Attention(q, q, v, q_num_heads=4, kv_num_heads=4), 120)
+
+
+@attentions(opsets=[23], cut=[4, (3, 4), (5, 4)], stays={6: "order matters"}, **ROWS)
+def units_as_steps_in_order(b: Build) -> str:
+    q, k, v = steps(b, 6, 12, 12, 20)
+    return flat(b, b.Attention(q, k, v, q_num_heads=4, kv_num_heads=4, is_causal=1), 120)
+
+
+@attentions(cut=[4, (6, 4), (3, 4), (5, 4)], stays={7: "normalised over"}, **ROWS)
+def units_as_steps_of_several_heads(b: Build) -> str:
+    (q,), (k, v) = steps(b, 6, 12), steps(b, 7, 12, 20)
+    mask = b.Mul(b.Unsqueeze(ones(b, 0), [1]), np.ones((1, 7), np.int32))
+    y = b.MultiHeadAttention(q, k, v, None, mask, domain=MS, num_heads=4)
+    return flat(b, y, 120)
+
+
+@attentions(cut=[4, (6, 4), (3, 4), (5, 4)], stays={7: "order matters"}, **ROWS)
+def units_as_steps_of_which_some_count(b: Build) -> str:
+    (q,), (k, v) = steps(b, 6, 12), steps(b, 7, 12, 20)
+    mask = b.Mul(ones(b, 0), np.int32(4))
+    return flat(b, b.MultiHeadAttention(q, k, v, None, mask, domain=MS, num_heads=4), 120)
+
+
+@attentions(cut=[4, 9, (5, 4), (5, 4)], stays={6: "normalised over"}, **ROWS)
+def units_as_steps_packed(b: Build) -> str:
+    """An input of the projection goes in all steps."""
+    (x,) = steps(b, 6, 9)
+    return flat(b, b.Attention(x, b.w(9, 60), b.w(60), domain=MS, num_heads=4), 120)
+
+
+@attentions(cut=[4, (2, 4)], stays={6: "order matters"}, **ROWS)
+def units_as_steps_of_grouped_queries(b: Build) -> str:
+    q, k, v = steps(b, 6, 64, 32, 32)
+    last = b.Add(b.Mul(ones(b, 0), np.int32(0)), np.int32(5))
+    y, _, _ = b.GroupQueryAttention(
+        q, k, v, None, None, last, np.int32(6), n=3, domain=MS, num_heads=8, kv_num_heads=4,
+    )  # fmt: skip
+    return flat(b, y, 384)
+
+
+@attentions(cut=[4, (3, 4), (5, 4)], stays={6: "steps"}, **ROWS)
+def units_as_steps_of_states(b: Build) -> str:
+    q, v = steps(b, 6, 12, 20)
+    y, _ = b.LinearAttention(
+        q, q, v, n=2, domain=MS, q_num_heads=4, kv_num_heads=4, update_rule="linear",
+    )  # fmt: skip
+    return flat(b, y, 120)
+
+
+@attentions(opsets=[23], cut=[6, (4, 6), 3], **ROWS)
+def units_as_steps_that_turn(b: Build) -> str:
+    """Each has a position of its own; then rows of angles of its own."""
+    (x,) = steps(b, 6, 24)
+    ids = b.Mul(b.Unsqueeze(ones(b, 0), [1]), np.arange(6, dtype=np.int32)[None])
+    h = b.RotaryEmbedding(x, *table(b, 3), cast(b, ids, 7), num_heads=4)
+    cos, sin = steps(b, 6, 3, 3)
+    return flat(b, b.RotaryEmbedding(h, cos, sin, num_heads=4), 144)
+
+
+@attentions(cut=[(4, 6), 3], stays={6: "order matters"}, **ROWS)
+def units_as_steps_that_turn_in_order(b: Build) -> str:
+    (x,) = steps(b, 6, 24)
+    return flat(b, b.RotaryEmbedding(x, np.array([1]), *table(b, 3), domain=MS), 144)
+
+
+SAMPLES: dict[str, Any] = {"x": ("S", 16)}
+
+
+def samples(b: Build, *sizes: int) -> list[str]:
+    """[5, S, size] each: units of the rows of x as samples."""
+    tokens = (b.Reshape(b.lin("x", 16, 5 * n), [0, 5, n]) for n in sizes)
+    return [str(b.Transpose(t, perm=[1, 0, 2])) for t in tokens]
+
+
+def gathered(b: Build, y: str, size: int) -> str:
+    """[5, S, size] -> [S, 4]."""
+    return flat(b, b.Transpose(y, perm=[1, 0, 2]), 5 * size)
+
+
+@attentions(opsets=[24], cut=[5, (3, 5), (4, 5), (5, 5)], **SAMPLES)
+def units_as_samples(b: Build) -> str:
+    """How many keys count is said for each."""
+    y = b.Attention(
+        *samples(b, 12, 12, 20), None, None, None, np.array([2, 3, 4, 5, 6]), q_num_heads=4,
+        kv_num_heads=4,
+    )  # fmt: skip
+    return gathered(b, y, 20)
+
+
+@attentions(cut=[5, (3, 5), (4, 5), (5, 5)], **SAMPLES)
+def units_as_samples_of_several_heads(b: Build) -> str:
+    q, k, v = samples(b, 12, 12, 20)
+    counts = np.array([2, 3, 4, 5, 6], np.int32)
+    return gathered(b, b.MultiHeadAttention(q, k, v, None, counts, domain=MS, num_heads=4), 20)
+
+
+@attentions(cut=[5, (2, 5), (2, 5)], **SAMPLES)
+def units_as_samples_of_grouped_queries(b: Build) -> str:
+    last = b.Sub(b.Shape("x", start=0, end=1), 1)
+    counts = np.array([2, 3, 4, 5, 5], np.int32)
+    ids = b.Sub(b.CumSum(b.Expand(np.ones((5, 1), np.int64), b.Add(last, 1)), 1), 1)
+    y, _, _ = b.GroupQueryAttention(
+        *samples(b, 64, 32, 32), None, None, counts, cast(b, b.Squeeze(b.Add(last, 1))),
+        *table(b, 8), ids, n=3, domain=MS, num_heads=4, kv_num_heads=2, do_rotary=1,
+    )  # fmt: skip
+    return gathered(b, y, 64)
