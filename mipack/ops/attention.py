@@ -194,7 +194,6 @@ def projected(n: NodeView, sizes: list[int], padded: int, past: int) -> Heads:
     n.eq(x[2], w[0])
     n.eq(w[1], n.sum(*(n.prod(kv, dims) for dims in (qk, qk, vo))))
     n.same(bias, [w[1]])
-    n.together(x[2])
     n.macs(x[0], x[1], *w)
     n.eq(placed(n, n.y(), x[0], kv, vo), x[1])
     earlier = n.x(past)[1:]
@@ -273,8 +272,6 @@ def linear_attention(n: NodeView) -> None:
         n.same(state, [batch, kv, qk, vo])
     _gates(n, n.x(4), [batch, q[1]], n.prod(kv, qk), kv)
     _gates(n, n.x(5), [batch, q[1]], kv, kv)
-    for walked in (group, qk, vo):
-        n.together(batch, few, walked)
     for side in (kv, every):
         n.macs(batch, q[1], side, qk, vo)
     if not n.attr("scale", 0.0):

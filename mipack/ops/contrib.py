@@ -58,8 +58,7 @@ def _transposed(n: NodeView, index: int, side: str) -> list[Term]:
 @rule("com.microsoft::EmbedLayerNormalization")
 def embed_norm(n: NodeView) -> None:
     """Rows of tables of words, positions and segments, added up and normalised."""
-    ids, y, words = n.x(0), n.y(), n.x(2)
-    n.eq(y[2], words[1])
+    ids, y = n.x(0), n.y()
     n.same(ids, y)
     for i in (1, 7, 8):
         n.align(i, result=ids)
@@ -73,7 +72,6 @@ def embed_norm(n: NodeView) -> None:
     n.same(n.y(2), y)
     n.freeze(ids[1], "order matters")
     n.normalise(y[2])
-    n.mixed(y, [2])
 
 
 @rule("com.microsoft::MoE")
@@ -96,8 +94,6 @@ def mixture(n: NodeView) -> None:
     n.eq(w1[2], x[-1])
     n.same(n.x(3), w1[:2])
     n.same(n.x(5), w2[:2])
-    n.together(x[-1])
-    n.together(experts, hidden)
     for w in (w1, w2):
         n.macs(*x[:-1], n.atom(int(n.attr("k", 1))), *w[1:])
 

@@ -71,19 +71,38 @@ def fused_matmul_over_batches(b: Build) -> str:
     return b.lin(b.Reshape(back, [0, 0, 45]), 45, 4)
 
 
-def ids(b: Build, count: int) -> str:
-    """[B, S] numbers below count, from the data."""
-    first = b.Abs(b.ReduceSum("x", [2], keepdims=0))
-    return str(b.Cast(b.Min(first, np.float32(count - 1)), to=6))
+def ids(b: Build, x: str, count: int) -> str:
+    """Numbers below count, from the data."""
+    return str(b.Cast(b.Min(b.Abs(x), np.float32(count - 1)), to=6))
 
 
-@contrib(stays={8: "normalised over", 9: "indexed by data", 20: "indexed by data"}, **TOKENS)
-def embedding_norm(b: Build) -> str:
-    """Three tables that share their columns; their sum is read as well."""
-    y, _, s = b.EmbedLayerNormalization(
-        ids(b, 9), ids(b, 2), b.w(9, 8), b.w(20, 8), b.w(2, 8), b.w(8), b.w(8), n=3, domain=MS,
+TABLES = {8: "normalised over", 9: "indexed by data", 20: "indexed by data"}
+
+
+def embedded(b: Build, *rows: str, n: int) -> Any:
+    """Words, positions and segments; the sum of the three comes last."""
+    first, other, *optional = rows
+    scale, shift = (b.ReduceMax(b.lin("x", 6, 8), [0], keepdims=0) for _ in range(2))
+    tables = b.w(9, 8), b.w(20, 8), b.w(2, 8), scale, shift
+    return b.EmbedLayerNormalization(
+        ids(b, first, 9), ids(b, other, 2), *tables, *optional, n=n, domain=MS,
     )  # fmt: skip
-    return b.lin(b.Add(y, s), 8, 4)
+
+
+@contrib(cut=[5], stays=TABLES, x=("S", 6))
+def embedding_norm_of_samples(b: Build) -> str:
+    """Samples go alone; positions are given; it is counted what the mask holds."""
+    rows = [b.Transpose(b.lin("x", 6, 5), perm=[1, 0]) for _ in range(4)]
+    y, count, s = embedded(b, *rows[:2], ids(b, rows[2], 2), ids(b, rows[3], 20), n=3)
+    y, s = (b.Reshape(b.Transpose(t, perm=[1, 0, 2]), [0, 40]) for t in (y, s))
+    read = b.Add(b.lin(y, 40, 4), b.lin(s, 40, 4))
+    return b.Add(read, b.MatMul(b.Cast(count, to=1), b.w(5, 4)))
+
+
+@contrib(cut=[], stays=TABLES | {7: "order matters"}, x=("B", 6))
+def embedding_norm_of_steps(b: Build) -> str:
+    y, _ = embedded(b, b.lin("x", 6, 7), b.lin("x", 6, 7), n=2)
+    return b.lin(b.Reshape(y, [0, 56]), 56, 4)
 
 
 @contrib(cut=[12, (10, 3)], x=("B", "S", 6))
