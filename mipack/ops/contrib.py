@@ -55,9 +55,12 @@ def _transposed(n: NodeView, index: int, side: str) -> list[Term]:
     return axes
 
 
-@rule("com.microsoft::EmbedLayerNormalization")
+@rule("com.microsoft::EmbedLayerNormalization", "com.microsoft::QEmbedLayerNormalization")
 def embed_norm(n: NodeView) -> None:
-    """Rows of tables of words, positions and segments, added up and normalised."""
+    """Rows of tables of words, positions and segments, added up and normalised.
+
+    Of integer tables the operands from 8 on are scales and zero points, one for all.
+    """
     ids, y = n.x(0), n.y()
     n.same(ids, y)
     for i in (1, 7, 8):

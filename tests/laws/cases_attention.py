@@ -58,6 +58,12 @@ def grouped_flat_heads(b: Build) -> str:
     return b.lin(y, 40, 6)
 
 
+@attentions(opsets=ATTENTION, cut=[4, 3, 5], **TOKENS)
+def one_head_for_all_queries(b: Build) -> str:
+    y = b.Attention(*qkv(b, 1, 4, 3, 5), q_num_heads=4, kv_num_heads=1)
+    return b.lin(y, 20, 6)
+
+
 @attentions(opsets=ATTENTION, cut=[4, (2, 4), (3, 4), (5, 4)], **TOKENS)
 def grouped_heads(b: Build) -> str:
     """4-D operands, a mask per head, the scores are read."""

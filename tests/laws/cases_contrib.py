@@ -105,6 +105,18 @@ def embedding_norm_of_steps(b: Build) -> str:
     return b.lin(b.Reshape(y, [0, 56]), 56, 4)
 
 
+@contrib(cut=[5], stays={8: "normalised over"}, x=("S", 6))
+def embedding_norm_of_integers(b: Build) -> str:
+    first, other = (b.Transpose(b.lin("x", 6, 5), perm=[1, 0]) for _ in range(2))
+    shapes = (9, 8), (20, 8), (2, 8), (8,), (8,)
+    tables = [b.const(b.rng.integers(0, 255, shape), np.uint8) for shape in shapes]
+    spread, zero = [np.float32(0.01)] * 5, [b.const(128, np.uint8) for _ in range(5)]
+    y, _ = b.QEmbedLayerNormalization(
+        ids(b, first, 9), ids(b, other, 2), *tables, None, *spread, *zero, n=2, domain=MS,
+    )  # fmt: skip
+    return b.lin(b.Reshape(b.Transpose(y, perm=[1, 0, 2]), [0, 40]), 40, 4)
+
+
 @contrib(cut=[12, (10, 3)], x=("B", "S", 6))
 def experts(b: Build) -> str:
     h = b.lin("x", 6, 12)
