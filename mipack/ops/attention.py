@@ -178,10 +178,12 @@ def packed_attention(n: NodeView) -> None:
 
 @rule("com.microsoft::QAttention")
 def quantized_attention(n: NodeView) -> None:
-    """The same on integers: whole heads only, for no mask reaches the dims inside."""
-    w = n.x(1)
+    """The same on integers, all parts of one size; scales per column may silence dims inside."""
+    w, scale = n.x(1), n.x(4)
     h = projected(n, [size_of(w[1])[0] // 3] * 3, padded=5, past=8)
-    n.freeze([h.qk, h.vo], "integers inside a node")
+    n.eq(h.qk, h.vo)
+    if not scale or size_of(scale[0]) == UNIT:
+        n.freeze(h.qk, "integers inside a node")
     for i in (4, 7):
         follow(n, i, w[1])
 

@@ -241,7 +241,7 @@ def one_step_of_cross_attention(b: Build) -> str:
     return b.lin(y, 12, 6)
 
 
-@attentions(cut=[4], stays={6: "integers inside a node"}, **TOKENS)
+@attentions(cut=[4, (6, 4)], **TOKENS)
 def quantized(b: Build) -> str:
     """Scales and zero points per column."""
     x, scale, zero = b.DynamicQuantizeLinear("x", n=3)
@@ -253,7 +253,7 @@ def quantized(b: Build) -> str:
     return b.lin(b.Mul(y, np.float32(0.01)), 24, 5)
 
 
-@attentions(cut=[4, 9], **TOKENS)
+@attentions(cut=[4, 9], stays={6: "integers inside a node"}, **TOKENS)
 def quantized_with_one_scale(b: Build) -> str:
     x, scale, zero = b.DynamicQuantizeLinear(b.lin("x", 16, 9), n=3)
     w = b.const(b.rng.integers(-99, 99, (9, 72)), np.int8)
@@ -263,7 +263,7 @@ def quantized_with_one_scale(b: Build) -> str:
         n=2, domain=MS, num_heads=4,
     )  # fmt: skip
     kept = b.Transpose(b.ReduceMax(kept, [3], keepdims=0), perm=[1, 0, 2, 3])
-    return b.Add(b.lin(y, 24, 6), b.lin(b.Reshape(kept, [0, 1, 48]), 48, 6))
+    return b.Add(b.lin(y, 24, 5), b.lin(b.Reshape(kept, [0, 1, 48]), 48, 5))
 
 
 # ---------------------------------------------------------------- linear attention
