@@ -260,6 +260,9 @@ def linear_attention(n: NodeView) -> None:
 
     Heads of queries share a head of values or, where there are fewer, are shared by several.
     """
+    if n.attr("state_window", 0):
+        n.freeze_all("states of several steps")
+        return
     q, k, v, batch = n.x(0), n.x(1), n.x(2), n.x(0)[0]
     count, kv_count = int(n.attr("q_num_heads")), int(n.attr("kv_num_heads"))
     few, group = n.atom(min(count, kv_count)), n.atom(max(count, kv_count) // min(count, kv_count))

@@ -77,30 +77,6 @@ def embed_norm(n: NodeView) -> None:
     n.normalise(y[2])
 
 
-@rule("com.microsoft::MoE")
-def mixture(n: NodeView) -> None:
-    """Each token goes through k of X experts, w2 act(w1 x): hidden units belong to their expert.
-
-    w1 [X, I, in] (swiglu: I x 2), w2 [X, out, I]; what the router scores is not zero when silent.
-    """
-    x, chosen, w1, w2, y = n.x(0), n.x(1), n.x(2), n.x(4), n.y()
-    experts, hidden = w1[0], w2[2]
-    n.freeze(experts, "experts chosen at run time")
-    n.same(chosen, [n.prod(*x[:-1]), experts])
-    n.same(x, y)
-    n.same(w2, [experts, x[-1], hidden])
-    halves = n.atom(size_of(w1[1])[0] // size_of(hidden)[0])
-    n.freeze(halves, "gates")
-    n.eq(
-        w1[1], n.prod(hidden, halves) if n.attr("swiglu_fusion", 0) < 2 else n.prod(halves, hidden)
-    )
-    n.eq(w1[2], x[-1])
-    n.same(n.x(3), w1[:2])
-    n.same(n.x(5), w2[:2])
-    for w in (w1, w2):
-        n.macs(*x[:-1], n.atom(int(n.attr("k", 1))), *w[1:])
-
-
 @rule("com.microsoft::FusedConv")
 def fused_conv(n: NodeView) -> None:
     """Conv, a sum with operand 3, and an activation."""

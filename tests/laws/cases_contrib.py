@@ -129,12 +129,39 @@ def experts(b: Build) -> str:
 
 @contrib(cut=[12, (10, 3)], x=("B", "S", 6))
 def gated_experts(b: Build) -> str:
-    weights = b.w(3, 20, 12), b.w(3, 20), b.w(3, 12, 10), None
+    weights = b.w(3, 20, 12), None, b.w(3, 12, 10), None
     y = b.MoE(
         b.lin("x", 6, 12), b.Reshape(b.lin("x", 6, 3), [-1, 3]), *weights, domain=MS, k=2,
         activation_type="swiglu", swiglu_fusion=1,
     )  # fmt: skip
     return b.lin(y, 12, 4)
+
+
+def integers(b: Build, *shape: int) -> str:
+    return b.const(b.rng.integers(0, 255, shape), np.uint8)
+
+
+@contrib(cut=[3, (5, 3)], x=("B", "S", 6))
+def experts_of_bytes_in_pairs(b: Build) -> str:
+    """4 bits: 6 and 10 numbers are 3 and 5 bytes; a bias on both sides."""
+    weights = [integers(b, 3, 10, 3), b.positive(3, 10), b.w(3, 10), integers(b, 3, 6, 5)]
+    y = b.QMoE(
+        b.lin("x", 6, 6), b.Reshape(b.lin("x", 6, 3), [-1, 3]), *weights, b.positive(3, 6),
+        b.w(3, 6), domain=MS, k=2, activation_type="relu",
+    )  # fmt: skip
+    return b.lin(b.Mul(y, np.float32(0.01)), 6, 4)
+
+
+@contrib(cut=[3, (4, 5)], x=("B", "S", 6))
+def gated_experts_of_blocks(b: Build) -> str:
+    """8 bits and a scale per block: 48 and 64 numbers are 3 and 4 blocks."""
+    weights = [integers(b, 5, 128, 48), b.positive(5, 128, 3), None, integers(b, 5, 48, 64)]
+    y = b.QMoE(
+        b.lin("x", 6, 48), b.Reshape(b.lin("x", 6, 5), [-1, 5]), *weights, b.positive(5, 48, 4),
+        domain=MS, k=2, activation_type="swiglu", swiglu_fusion=1, expert_weight_bits=8,
+        block_size=16,
+    )  # fmt: skip
+    return b.lin(b.Mul(y, np.float32(0.01)), 48, 4)
 
 
 @contrib(cut=[8], **IMAGES)
