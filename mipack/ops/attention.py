@@ -159,8 +159,8 @@ def padding(n: NodeView, index: int, h: Heads) -> None:
     axes = n.x(index)
     if len(axes) == 1:
         n.freeze(h.keys, "order matters")
-    full = {1: [h.batch], 2: [h.batch, h.keys], 3: [h.batch, h.queries, h.keys]}
-    n.same(axes, full.get(len(axes), []))
+    full = {0: [], 1: [h.batch], 2: [h.batch, h.keys], 3: [h.batch, h.queries, h.keys]}
+    n.same(axes, full[len(axes)])
 
 
 @rule("com.microsoft::Attention")

@@ -40,10 +40,7 @@ def mixture(n: NodeView) -> None:
 @rule("com.microsoft::QMoE")
 def quantized_mixture(n: NodeView) -> None:
     """Integer weights: a scale that is cut silences its row."""
-    if (
-        n.attr("quant_type", b"int") not in ("int", b"int")
-        or int(n.attr("weights_prepacked", 0)) > 0
-    ):
+    if n.attr("quant_type", "int") != "int" or n.attr("weights_prepacked", 0) > 0:
         n.freeze_all("a packed form of weights")
         return
     width, hidden = (packed(n, size_of(n.x(i)[2])[0]) for i in (2, 5))
