@@ -87,3 +87,20 @@ def fused_conv(n: NodeView) -> None:
     for own, result in zip(n.x(3), y, strict=False):
         if size_of(own) == size_of(result):
             n.eq(own, result)
+
+
+@rule("com.microsoft::CausalConvWithState")
+def causal_conv(n: NodeView) -> None:
+    """A filter per channel along the steps of [B, C, L]; the last steps are kept for later."""
+    x, y, w = n.x(0), n.y(), n.x(1)
+    if len(x) != 3 or n.attr("channels_last", 0) or n.attr("state_window", 0):
+        n.freeze_all("several spatial axes, another order of axes, or states of several steps")
+        return
+    n.same(x, y)
+    n.eq(w[0], x[1])
+    n.same(n.x(2), x[1:2])
+    for state in filter(None, (n.x(3), n.y(1))):
+        n.same(state[:2], x[:2])
+        n.freeze(state[2], "spatial axis")
+    n.freeze([x[2], w[2]], "spatial axis")
+    n.macs(*x, w[2])

@@ -171,3 +171,24 @@ def fused_conv(b: Build) -> str:
         "x", b.w(8, 3, 1, 1), b.w(8), one, domain=MS, activation="Relu",
     )  # fmt: skip
     return b.conv(two, 8, 4, 1)
+
+
+@contrib(cut=[9], stays={3: "spatial axis", 2: "spatial axis"}, x=("S", 6))
+def causal_conv(b: Build) -> str:
+    """Channels with a state; the number of samples is run-time, that of steps is not."""
+    x, past = (b.Reshape(b.lin("x", 6, 9 * n), [0, 9, n]) for n in (5, 2))
+    y, state = b.CausalConvWithState(
+        x, b.w(9, 1, 3), b.w(9), past, n=2, domain=MS, activation="silu",
+    )  # fmt: skip
+    out = b.lin(b.Reshape(y, [0, 45]), 45, 4)
+    return b.Add(out, b.lin(b.Reshape(state, [0, 18]), 18, 4))
+
+
+@contrib(cut=[9, (4, 9)], stays={3: "spatial axis"}, x=("S", 6))
+def causal_conv_of_samples(b: Build) -> str:
+    """Units of the rows of x as samples, of which a filter may see others for each channel."""
+    rows = [b.Reshape(b.lin("x", 6, 36 * n), [0, 4, 9, n]) for n in (5, 2)]
+    x, past = (b.ReduceMax(row, [0], keepdims=0) for row in rows)
+    y, state = b.CausalConvWithState(x, b.w(9, 1, 3), None, past, n=2, domain=MS)
+    both = b.Concat(b.Reshape(y, [1, -1]), b.Reshape(state, [1, -1]), axis=1)
+    return b.Add(b.lin(both, 252, 4), b.lin("x", 6, 4))
