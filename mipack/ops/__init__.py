@@ -1,35 +1,41 @@
 """What mipack knows of ops: one file per family, each imported here for its registrations."""
 
 from mipack.ops import (
+    attention,
     blockwise,
     concat_split,
     contrib,
     conv,
     elementwise,
     matmul,
+    mixture,
     norm,
     qlinear,
     quantized,
     recurrent,
     reduce_pool,
     reshape,
+    rotary,
     slice_gather,
     spatial,
 )
 
 __all__ = [
+    "attention",
     "blockwise",
     "concat_split",
     "contrib",
     "conv",
     "elementwise",
     "matmul",
+    "mixture",
     "norm",
     "qlinear",
     "quantized",
     "recurrent",
     "reduce_pool",
     "reshape",
+    "rotary",
     "slice_gather",
     "spatial",
 ]

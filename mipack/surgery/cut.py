@@ -46,6 +46,10 @@ class _Surgeon:
     def run(self) -> ir.Model:
         for name in self.coupling.constants:
             self._slice(name)
+        for pin in self.coupling.said.pins:
+            if self.keep.cuts(pin.term):
+                written = ir.convenience.convert_attribute(pin.name, pin.value)
+                self.twin[pin.node].attributes[pin.name] = written
         spelled: dict[tuple[ir.Node, int | str], list[Encoding]] = {}
         for encoding in self.coupling.said.encodings:
             spelled.setdefault((self.twin[encoding.node], encoding.slot), []).append(encoding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from cases_attention import attentions
 from cases_concat import sums
 from cases_contrib import contrib
 from cases_conv import convolutions
@@ -43,6 +44,7 @@ FAMILIES = {
     "qlinear": qlinear,
     "flow": flow,
     "contrib": contrib,
+    "attention": attentions,
 }
 CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
 SEEDS = (0, 1)
