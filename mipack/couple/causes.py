@@ -41,6 +41,7 @@ _PATTERNS = {
         "(block of a|padded block of a|packed numbers of a block|packed zero points).*",
         "stride of a slice",
         "shape arithmetic",
+        "fixed by the function body",
     ),
 }
 _KNOWN = {

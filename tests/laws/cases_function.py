@@ -1,0 +1,54 @@
+"""Ops that have no rule of their own but a function body in the standard."""
+
+from __future__ import annotations
+
+from lawkit import Build, Cases
+
+function = Cases()
+
+
+@function(cut=[12], x=("B", 3, "W", "H"))
+def mean_variance_normalization(b: Build) -> str:
+    h = b.MeanVarianceNormalization(b.conv("x", 3, 12), axes=[0, 2, 3])
+    return b.conv(h, 12, 4)
+
+
+@function(cut=[], stays={12: "normalised over"}, x=("B", 3, "W", "H"))
+def statistics_over_the_units(b: Build) -> str:
+    h = b.MeanVarianceNormalization(b.conv("x", 3, 12), axes=[1, 2, 3])
+    return b.conv(h, 12, 4)
+
+
+@function(cut=[12], x=("B", "S", 6))
+def log_of_a_sum(b: Build) -> str:
+    """The axis that is summed holds no units."""
+    h = b.Sigmoid(b.lin("x", 6, 12))
+    return b.lin(b.ReduceLogSum(h, [1], keepdims=1), 12, 4)
+
+
+@function(cut=[12], x=("B", "S", 6))
+def log_of_a_sum_of_units(b: Build) -> str:
+    """Units that are summed inside of a body are out of the reach of masks."""
+    h = b.Sigmoid(b.lin("x", 6, 12))
+    return b.Mul("x", b.ReduceLogSum(h, [-1], keepdims=1))
+
+
+@function(opsets=(13,), cut=[], stays={12: "no rule"}, x=("B", "S", 6))
+def no_body_yet(b: Build) -> str:
+    """The standard gave this op its body later."""
+    h = b.Sigmoid(b.lin("x", 6, 12))
+    return b.lin(b.ReduceLogSum(h, axes=[1], keepdims=1), 12, 4)
+
+
+@function(cut=[12], x=("B", 3, "W", "H"))
+def a_crop_of_the_space(b: Build) -> str:
+    h = b.CenterCropPad(b.conv("x", 3, 12), [4, 3], axes=[2, 3])
+    return b.conv(h, 12, 4)
+
+
+@function(opsets=(23,), cut=[12], x=("B", "S", 12))
+def rotation_inside_of_heads(b: Build) -> str:
+    """The heads stay whole in the sizes that the body writes; what feeds them may be cut."""
+    h = b.lin(b.Relu(b.lin("x", 12, 12)), 12, 24)
+    turned = b.RotaryEmbedding(b.heads(h, 3, 8), b.w(50, 4), b.w(50, 4), b.const([[0]], "int64"))
+    return b.ReduceSum(turned, [1, 3], keepdims=0)
