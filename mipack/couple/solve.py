@@ -18,7 +18,7 @@ import mipack.ops  # noqa: F401 - registers the rules
 from mipack.couple.cost import Cost, lost_of
 from mipack.couple.families import Contexts, contexts
 from mipack.couple.flow import tie_bodies
-from mipack.couple.function import defined
+from mipack.couple.function import defined, fixed
 from mipack.couple.naming import group_kinds, group_names
 from mipack.graph.bodies import FLOW, bodies
 from mipack.graph.probe import Probe, constant_arrays
@@ -192,14 +192,12 @@ class _Solver:
         for inner in inside.model.graph:
             inside.node(inner)
         label = f"fixed by the function body [{node.op_type} {node.name}]"
-        shaped = [n.inputs[0] for n in inside.model.graph.all_nodes() if n.op_type == "Shape"]
-        fixed = [*inside.constants, *(v.name for v in shaped if v is not None)]
-        spelled = [encoding.term for encoding in inside.said.encodings]
-        for term in [*spelled, *(term for name in fixed if name for term in inside.axes(name))]:
+        said = inside.said
+        for term in fixed(inside.model, said.encodings, inside.constants, inside.axes):
             self.layout.freeze(term, label)
-        for listed in inside.said.products.values():
+        for listed in said.products.values():
             self.said.products.setdefault(node.name or "", []).extend(listed)
-        self.said.together.extend(inside.said.together)
+        self.said.together.extend(said.together)
         self.said.averaged[node] = [term for name in operands for term in self.axes(name)]
         self.terms |= {f"{node.name}//{n}": t for n, t in inside.terms.items() if t}
         for op, count in inside.unknown.items():

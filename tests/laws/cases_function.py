@@ -13,7 +13,7 @@ def mean_variance_normalization(b: Build) -> str:
     return b.conv(h, 12, 4)
 
 
-@function(cut=[], stays={12: "normalised over"}, x=("B", 3, "W", "H"))
+@function(cut=[], stays={12: "ReduceMean"}, x=("B", 3, "W", "H"))
 def statistics_over_the_units(b: Build) -> str:
     h = b.MeanVarianceNormalization(b.conv("x", 3, 12), axes=[1, 2, 3])
     return b.conv(h, 12, 4)
@@ -46,9 +46,9 @@ def a_crop_of_the_space(b: Build) -> str:
     return b.conv(h, 12, 4)
 
 
-@function(opsets=(23,), cut=[12], x=("B", "S", 12))
+@function(opsets=(23,), cut=[12], x=("B", "S", 12), c=("B", "S", 4), s=("B", "S", 4))
 def rotation_inside_of_heads(b: Build) -> str:
     """The heads stay whole in the sizes that the body writes; what feeds them may be cut."""
     h = b.lin(b.Relu(b.lin("x", 12, 12)), 12, 24)
-    turned = b.RotaryEmbedding(b.heads(h, 3, 8), b.w(50, 4), b.w(50, 4), b.const([[0]], "int64"))
+    turned = b.RotaryEmbedding(b.heads(h, 3, 8), "c", "s")
     return b.ReduceSum(turned, [1, 3], keepdims=0)
