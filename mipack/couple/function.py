@@ -67,9 +67,10 @@ def fixed(
         shape = _shape_of(encoding)
         if shape is not None and encoding.element is not None:
             term = axes(shape)[encoding.element]
+            followed.add((encoding.node, encoding.slot))
             if find(term) is find(encoding.term):
-                followed.add((encoding.node, encoding.slot))
                 continue
+            found.append(term)
         found.append(encoding.term)
     for node in model.graph.all_nodes():
         if node.op_type == "Shape" and node.inputs[0] is not None:
@@ -149,6 +150,7 @@ def _function(
         if not given and attribute.default_value.type:
             node.attribute.append(attribute.default_value)
     found.domain = PRIVATE
+    del found.output[len(node.output) :]  # optional ones that nobody reads may not be made
     return found
 
 
