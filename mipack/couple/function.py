@@ -20,7 +20,7 @@ from mipack.graph.canonical import canonical
 from mipack.graph.load import from_proto
 from mipack.graph.probe import Probe, probe
 from mipack.graph.view import Encoding
-from mipack.layout import Term, find
+from mipack.layout import Term
 
 Array = np.ndarray[Any, Any]
 PRIVATE = "mipack.body"
@@ -59,51 +59,23 @@ def fixed(
     axes: Callable[[str], Sequence[Term]],
 ) -> list[Term]:
     """The axes that hold on to something inside of a body: its constants, sizes that are written
-    in it or computed from shapes. A Reshape to the shape of a tensor with the same axes follows.
-    """
+    in it, sizes that it reads from shapes."""
     found = [term for name in constants for term in axes(name)]
-    followed: set[tuple[ir.Node, int | str]] = set()
-    for encoding in encodings:
-        shape = _shape_of(encoding)
-        if shape is not None and encoding.element is not None:
-            term = axes(shape)[encoding.element]
-            followed.add((encoding.node, encoding.slot))
-            if find(term) is find(encoding.term):
-                continue
-            found.append(term)
-        found.append(encoding.term)
+    found += [encoding.term for encoding in encodings]
     for node in model.graph.all_nodes():
         if node.op_type == "Shape" and node.inputs[0] is not None:
-            read = _sizes_read(node, constants, followed)
-            around = axes(node.inputs[0].name or "")[_range(node)]
-            found.extend(t for k, t in enumerate(around) if read is None or k in read)
+            start, end = (node.attributes.get(name) for name in ("start", "end"))
+            around = axes(node.inputs[0].name or "")
+            shown = around[start.as_int() if start else 0 : end.as_int() if end else None]
+            read = _sizes_read(node, constants)
+            found += [term for k, term in enumerate(shown) if read is None or k in read]
     return found
 
 
-def _shape_of(encoding: Encoding) -> str | None:
-    """The tensor whose whole shape an operand is."""
-    if not isinstance(encoding.slot, int) or encoding.low is not None or encoding.runs:
-        return None
-    operand = encoding.node.inputs[encoding.slot]
-    maker = operand.producer() if operand is not None else None
-    whole = maker is not None and maker.op_type == "Shape" and not maker.attributes
-    source = maker.inputs[0] if maker is not None and whole else None
-    return source.name if source is not None else None
-
-
-def _range(shape: ir.Node) -> slice:
-    start, end = (shape.attributes.get(name) for name in ("start", "end"))
-    return slice(start.as_int() if start else 0, end.as_int() if end else None)
-
-
-def _sizes_read(
-    shape: ir.Node, constants: Mapping[str, Array], followed: set[tuple[ir.Node, int | str]]
-) -> set[int] | None:
+def _sizes_read(shape: ir.Node, constants: Mapping[str, Array]) -> set[int] | None:
     """The elements of a shape that something computes with; None: all of them."""
     read: set[int] = set()
     for user, slot in shape.outputs[0].uses():
-        if (user, slot) in followed:
-            continue
         indices = user.inputs[1] if user.op_type == "Gather" and slot == 0 else None
         listed = constants.get(indices.name or "") if indices is not None else None
         if listed is None or (listed < 0).any():

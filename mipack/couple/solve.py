@@ -193,7 +193,10 @@ class _Solver:
             inside.node(inner)
         label = f"fixed by the function body [{node.op_type} {node.name}]"
         said = inside.said
-        for term in fixed(inside.model, said.encodings, inside.constants, inside.axes):
+        moving = {v.name for v in inside.model.graph.inputs}
+        parameters = [t for name in operands if name not in moving for t in self.axes(name)]
+        held = fixed(inside.model, said.encodings, inside.constants, inside.axes)
+        for term in [*parameters, *held]:
             self.layout.freeze(term, label)
         for listed in said.products.values():
             self.said.products.setdefault(node.name or "", []).extend(listed)

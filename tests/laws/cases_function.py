@@ -46,15 +46,23 @@ def a_crop_of_the_space(b: Build) -> str:
     return b.conv(h, 12, 4)
 
 
-@function(opsets=(23,), cut=[12, 3], x=("B", "S", 12), c=("B", "S", 4), s=("B", "S", 4))
+@function(opsets=(23,), cut=[12], x=("B", "S", 12), c=("B", "S", 4), s=("B", "S", 4))
 def heads_that_are_turned(b: Build) -> str:
-    """Whole heads may go; what is in a head stays, for the body computes with its size."""
+    """A body that computes with the sizes of its operands keeps them; what feeds them goes."""
     h = b.lin(b.Relu(b.lin("x", 12, 12)), 12, 24)
     turned = b.Transpose(b.RotaryEmbedding(b.heads(h, 3, 8), "c", "s"), perm=[0, 2, 1, 3])
     return b.lin(b.Reshape(turned, [0, -1, 24]), 24, 4)
 
 
-@function(opsets=(23,), cut=[12], stays={3: "function body"}, x=("B", "S", 12), c=("B", "S", 4))
+@function(opsets=(23,), cut=[12], x=("B", "S", 12), c=("B", "S", 4))
 def heads_that_are_counted_in_an_attribute(b: Build) -> str:
     h = b.lin(b.Relu(b.lin("x", 12, 12)), 12, 24)
     return b.lin(b.RotaryEmbedding(h, "c", "c", num_heads=3), 24, 4)
+
+
+@function(opsets=(23,), cut=[12, 24], stays={8: "function body"}, x=("B", "S", 12))
+def attention_with_optional_outputs(b: Build) -> str:
+    h = b.lin(b.Relu(b.lin("x", 12, 12)), 12, 24)
+    y = b.Attention(*(b.heads(b.lin(h, 24, 24), 3, 8) for _ in range(3)))
+    merged = b.Reshape(b.Transpose(y, perm=[0, 2, 1, 3]), [0, -1, 24])
+    return b.lin(merged, 24, 4)
