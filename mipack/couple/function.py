@@ -25,6 +25,7 @@ from mipack.layout import Term
 Array = np.ndarray[Any, Any]
 PRIVATE = "mipack.body"
 """The domain of a body, so that it is inlined and no kernel stands in for it."""
+_UNUSABLE = (MipackError, onnx.defs.SchemaError, RuntimeError, LookupError, TypeError, ValueError)
 
 
 def defined(
@@ -46,7 +47,7 @@ def defined(
             return None
         model = canonical(from_proto(_model(proto, function, first, known)))
         inside = probe(model, (first, second))
-    except (MipackError, RuntimeError, KeyError, TypeError, ValueError):
+    except _UNUSABLE:
         return None
     same = all(inside.shapes.get(n) == outer.shapes.get(n) for n in proto.output if n)
     return (model, inside) if same else None

@@ -66,3 +66,10 @@ def attention_with_optional_outputs(b: Build) -> str:
     y = b.Attention(*(b.heads(b.lin(h, 24, 24), 3, 8) for _ in range(3)))
     merged = b.Reshape(b.Transpose(y, perm=[0, 2, 1, 3]), [0, -1, 24])
     return b.lin(merged, 24, 4)
+
+
+@function(cut=[], stays={4: "no rule"}, x=("B", 6))
+def an_op_that_no_standard_knows(b: Build) -> str:
+    square = b.Reshape(b.lin("x", 6, 16), [-1, 4, 4])
+    h = b.Inverse(square, domain="com.microsoft")
+    return b.lin(b.Reshape(h, [-1, 16]), 16, 5)
