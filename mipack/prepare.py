@@ -22,6 +22,7 @@ from mipack.graph.feeds import probed
 from mipack.graph.load import digest, from_proto, load, signature, tolerates_nan
 from mipack.graph.probe import require_finite
 from mipack.records import Signature
+from mipack.runtime.collector import paused_collector
 
 Source = Path | onnx.ModelProto | ir.Model
 Data = Dataset | Path | str | Iterable[Mapping[str, np.ndarray[Any, Any]]]
@@ -74,6 +75,7 @@ def read_data(source: Source, model: ir.Model, data: Data, options: ReadOptions)
     return from_feeds(data, declared, options)
 
 
+@paused_collector()
 def prepare(
     model: Source,
     dataset: Dataset | None = None,

@@ -19,10 +19,12 @@ from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
 from mipack.graph.view import Encoding
 from mipack.layout import Term, factors, find, is_static, size_of
+from mipack.runtime.collector import paused_collector
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
 
 
+@paused_collector()
 def cut(coupling: Coupling, keep: Keep) -> ir.Model:
     """The smaller dense model; `coupling.model` is left as it is.
 

@@ -19,6 +19,7 @@ from mipack.couple.solve import Coupling
 from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
 from mipack.layout import UNIT, Layout, Term, factors, is_static, size_of
+from mipack.runtime.collector import paused_collector
 from mipack.surgery.compact import compacted, spread_out
 from mipack.surgery.cut import respell
 from mipack.surgery.keep import Keep
@@ -31,6 +32,7 @@ RUN_TIME = 0
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
+@paused_collector()
 def masked(coupling: Coupling, keep: Keep) -> ir.Model:
     """The original at its size with every cut unit silenced."""
     return _Masker(coupling, keep).run()
