@@ -43,6 +43,7 @@ _PATTERNS = {
         "shape arithmetic",
         "keys and values of all steps",
         "only a whole block may go",
+        "fixed by the function body",
     ),
 }
 _KNOWN = {

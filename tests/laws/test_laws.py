@@ -11,6 +11,7 @@ from cases_contrib import contrib
 from cases_conv import convolutions
 from cases_elementwise import elementwise
 from cases_flow import flow
+from cases_function import function
 from cases_hostile import hostile
 from cases_matmul import contractions
 from cases_norm import norms
@@ -43,6 +44,7 @@ FAMILIES = {
     "quantized": quantized,
     "qlinear": qlinear,
     "flow": flow,
+    "function": function,
     "contrib": contrib,
     "attention": attentions,
 }
