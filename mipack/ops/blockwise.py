@@ -48,8 +48,9 @@ def _per_block(n: NodeView, slot: int, rows: Term, blocks: Term, packed: int) ->
         return
     count = size_of(blocks)[0]
     if count % packed:  # a row ends in a byte that is not full
-        n.freeze(blocks, "packed zero points of an uneven number of blocks")
-        n.eq(listed, n.prod(rows, n.atom(-(-count // packed))))
+        words = n.atom(-(-count // packed))
+        n.freeze([blocks, words], "packed zero points of an uneven number of blocks")
+        n.eq(listed, n.prod(rows, words))
         return
     words, inner = n.atom(count // packed), n.atom(packed)
     n.freeze(inner, "packed zero points")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipack.graph.view import NodeView, without
-from mipack.layout import Term, size_of, times
+from mipack.layout import UNIT, Term, size_of, times
 from mipack.ops.conv import channels
 from mipack.ops.matmul import contract
 from mipack.ops.qlinear import MS, follow
@@ -27,8 +27,13 @@ def quantize(n: NodeView) -> None:
 
 
 def _blocks(n: NodeView, data: list[Term], own: list[Term], axis: int, size: int) -> None:
-    """One number for every block along `axis`; a padded last block holds the axis as it is."""
+    """One number for every block along `axis`; a padded last block holds the axis as it is.
+
+    A single block may be of any size up to its own, so its positions are units like others.
+    """
     n.same(without(own, {axis}), without(data, {axis}))
+    if size_of(own[axis]) == UNIT:
+        return
     block = n.atom(size)
     n.freeze(block, "block of a quantised weight")
     if size_of(data[axis]) == times([size_of(own[axis]), size_of(block)]):

@@ -124,6 +124,11 @@ def packed_zero_points_of_blocks(b: Build) -> str:
     return nbits(b, nbits(b, "x", 16, 64, points="packed"), 64, 8, points="packed")
 
 
+@qlinear(cut=[], stays={3: "uneven", 2: "uneven"}, x=("B", 16))
+def an_uneven_number_of_packed_zero_points(b: Build) -> str:
+    return nbits(b, nbits(b, "x", 16, 48), 48, 8, points="packed", flat=False)
+
+
 @qlinear(cut=[4], x=("B", 16))
 def bytes_of_weights(b: Build) -> str:
     return nbits(b, nbits(b, "x", 16, 64, bits=8), 64, 8, bits=8, points="packed", flat=False)

@@ -63,13 +63,17 @@ def an_integer_convolution(b: Build) -> str:
     return b.conv(b.Relu(b.Mul(b.Cast(product, to=1), scale)), 10, 4, 1)
 
 
-def in_blocks(b: Build, rows: int, columns: int, *, axis: int = 0, points: bool = True) -> str:
-    """A weight with a scale and a zero point for every block of 4."""
+def in_blocks(
+    b: Build, rows: int, columns: int, *, axis: int = 0, points: bool = True, size: int = 4
+) -> str:
+    """A weight with a scale and a zero point for every block."""
     shape = [rows, columns]
-    shape[axis] = -(-shape[axis] // 4)
+    shape[axis] = -(-shape[axis] // size)
     scale = b.const(b.rng.uniform(0.01, 0.02, shape), np.float32)
     zero = b.const(b.rng.integers(-9, 9, shape), np.int8) if points else None
-    return str(b.DequantizeLinear(int8(b, rows, columns), scale, zero, axis=axis - 2, block_size=4))
+    return str(
+        b.DequantizeLinear(int8(b, rows, columns), scale, zero, axis=axis - 2, block_size=size)
+    )
 
 
 @quantized(opsets=(21,), cut=[3, 16], x=("B", "S", 6))
@@ -81,6 +85,12 @@ def blocks(b: Build) -> str:
 @quantized(opsets=(21,), cut=[], stays={10: "padded", 3: "padded"}, x=("B", "S", 6))
 def blocks_that_do_not_fill_the_last_one(b: Build) -> str:
     return b.MatMul(b.Relu(b.lin("x", 6, 10)), in_blocks(b, 10, 4))
+
+
+@quantized(opsets=(21,), cut=[10, 12], x=("B", "S", 6))
+def one_block(b: Build) -> str:
+    h = b.MatMul(b.Relu(b.lin("x", 6, 10)), in_blocks(b, 10, 12, size=16))
+    return b.MatMul(b.Relu(h), in_blocks(b, 12, 4, size=12))
 
 
 @quantized(opsets=(21,), cut=[3], x=("B", 6))
