@@ -116,3 +116,28 @@ def the_quantisers_of_the_runtime(b: Build) -> str:
     scale, point = b.const(0.03), b.const(33000, np.uint16)
     q = b.QuantizeLinear(h, scale, point, domain="com.microsoft")
     return b.conv(b.DequantizeLinear(q, scale, point, domain="com.microsoft"), 8, 4, 1)
+
+
+def quantised_lstm(b: Build, columns: bool) -> str:
+    """A recurrent layer of 9 to 10 units with int8 weights, between dense layers."""
+    h = b.lin(b.Transpose("x", perm=[1, 0, 2]), 6, 9)
+    parts = []
+    for _ in range(2):
+        shape = (1, 40) if columns else (1,)
+        parts.append(b.const(b.rng.uniform(0.003, 0.006, shape), np.float32))
+        parts.append(b.const(np.zeros(shape), np.int8))
+    operands = (h, int8(b, 1, 9, 40), int8(b, 1, 10, 40), b.w(1, 80), None, None, None, None)
+    y, _, _ = b.DynamicQuantizeLSTM(
+        *operands, *parts, n=3, domain="com.microsoft", hidden_size=10, direction="forward"
+    )
+    return b.lin(b.Squeeze(y, [1]), 10, 4)
+
+
+@quantized(cut=[9, 10], x=("B", "S", 6))
+def a_quantised_recurrent_layer(b: Build) -> str:
+    return quantised_lstm(b, columns=True)
+
+
+@quantized(cut=[9], stays={10: "one scale"}, x=("B", "S", 6))
+def a_recurrent_layer_with_one_scale(b: Build) -> str:
+    return quantised_lstm(b, columns=False)
