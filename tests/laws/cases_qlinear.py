@@ -166,9 +166,23 @@ def tables_whose_blocks_cross_rows(b: Build) -> str:
     return bnb4(b, bnb4(b, "x", 16, 24), 24, 8)
 
 
-def looked_up(b: Build, width: int, *, bits: int = 8, points: int = 0) -> str:
+def turned(b: Build, x: str) -> str:
+    return str(b.Transpose(x, perm=[0, 2, 1]))
+
+
+@qlinear(cut=[10], x=("B", 16, 6))
+def units_beside_blocks(b: Build) -> str:
+    return b.lin(turned(b, nbits(b, turned(b, b.lin("x", 6, 10)), 16, 8)), 10, 4)
+
+
+@qlinear(cut=[10], x=("B", 16, 6))
+def units_beside_tables_of_four_bits(b: Build) -> str:
+    return b.lin(turned(b, bnb4(b, turned(b, b.lin("x", 6, 10)), 16, 8)), 10, 4)
+
+
+def looked_up(b: Build, width: int, x: str = "x", *, bits: int = 8, points: int = 0) -> str:
     """Rows of a table of bytes in blocks of 16."""
-    blocks, ids = -(-width // 16), b.Cast(b.ArgMax("x", axis=-1, keepdims=0), to=7)
+    blocks, ids = -(-width // 16), b.ArgMax(x, axis=-1, keepdims=0)
     table = b.const(b.rng.integers(0, 256, (6, width * bits // 8)), np.uint8)
     scale = b.const(b.rng.uniform(0.01, 0.02, (6, blocks)), np.float32)
     zero = b.const(b.rng.integers(0, 256, (6, points)), np.uint8) if points else None
@@ -184,3 +198,8 @@ def a_table_of_bytes(b: Build) -> str:
 @qlinear(cut=[2], x=("B", "S", 6))
 def a_table_of_four_bits(b: Build) -> str:
     return b.lin(looked_up(b, 64, bits=4, points=2), 64, 4)
+
+
+@qlinear(cut=[10], x=("B", 6, 6))
+def units_that_look_up(b: Build) -> str:
+    return b.lin(turned(b, looked_up(b, 64, turned(b, b.lin("x", 6, 10)))), 10, 4)
