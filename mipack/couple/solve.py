@@ -248,8 +248,12 @@ class _Solver:
 
 
 def _is_matrix(array: np.ndarray[Any, Any]) -> bool:
-    """A weight of rank >= 2; tables of positions and masks hold indices, not weights."""
-    return array.ndim >= 2 and array.dtype.name not in ("int64", "int32", "bool")
+    """A weight of rank >= 2, or one in flat bytes; tables of positions and masks hold indices."""
+    return array.ndim >= (1 if array.dtype.name == "uint8" else 2) and array.dtype.name not in (
+        "int64",
+        "int32",
+        "bool",
+    )
 
 
 def _tells_contexts(axes: Mapping[str, Sequence[Term]], site: Linear, families: Contexts) -> bool:

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from mipack.graph.view import NodeView
+from mipack.graph.view import NodeView, without
+from mipack.layout import UNIT, Term, size_of, times
 from mipack.ops.conv import channels
 from mipack.ops.matmul import contract
-from mipack.ops.qlinear import follow
+from mipack.ops.qlinear import MS, follow
 from mipack.ops.registry import rule
 
 
-@rule("QuantizeLinear", "DequantizeLinear")
+@rule(*(f"{domain}{op}" for domain in ("", MS) for op in ("QuantizeLinear", "DequantizeLinear")))
 def quantize(n: NodeView) -> None:
-    """Position by position; one scale for all, or one per position of `axis`."""
+    """Position by position; one scale for all, or one per position or block of `axis`."""
     data = n.x(0)
-    if int(n.attr("block_size", 0)) or any(len(n.x(i)) > 1 for i in (1, 2)):
-        n.freeze_all("scales per block")
-        return
     n.same(data, n.y())
     axis = n.axis(len(data), default=1)
+    block = int(n.attr("block_size", 0))
     for i in (1, 2):
-        if n.has(i) and data:
+        if n.has(i) and block:
+            _blocks(n, data, n.x(i), axis, block)
+        elif n.has(i) and data:
             follow(n, i, data[axis])
-    if n.op == "QuantizeLinear" and n.has(2):
+    if n.op == "QuantizeLinear" and n.has(2) and not block:
         n.zero(0, 2, axis)
+
+
+def _blocks(n: NodeView, data: list[Term], own: list[Term], axis: int, size: int) -> None:
+    """One number for every block along `axis`; a padded last block holds the axis as it is.
+
+    A single block may be of any size up to its own, so its positions are units like others.
+    """
+    n.same(without(own, {axis}), without(data, {axis}))
+    if size_of(own[axis]) == UNIT:
+        return
+    block = n.atom(size)
+    n.freeze(block, "block of a quantised weight")
+    if size_of(data[axis]) == times([size_of(own[axis]), size_of(block)]):
+        n.eq(data[axis], n.prod(own[axis], block))
+    else:
+        n.freeze([data[axis], own[axis]], "padded block of a quantised weight")
 
 
 @rule("DynamicQuantizeLinear")

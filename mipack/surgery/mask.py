@@ -26,6 +26,8 @@ from mipack.surgery.writer import Writer
 
 MASKED = ("float16", "float32", "float64", "int32", "int64")
 """Integers too: a count of units must not count silenced ones. Of bfloat16 there is no Where."""
+POINTED = ("int8", "uint8")
+"""Quantised numbers that there is a Where of; wider and narrower ones are read as floats only."""
 RUN_TIME = 0
 """Stands for the size of a dynamic factor."""
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -101,8 +103,8 @@ class _Masker:
         """Whether this value is a tensor of numbers with cut units that a mask can express."""
         name = value.name or ""
         axes = self.coupling.axes.get(name, ())
-        known = name in self.coupling.said.zeros
-        known |= self.coupling.probe.dtypes.get(name) in MASKED
+        dtype = self.coupling.probe.dtypes.get(name)
+        known = dtype in (POINTED if name in self.coupling.said.zeros else MASKED)
         public = any(value is output for output in self.graph.outputs)
         if public or not known:
             return False

@@ -124,6 +124,11 @@ def packed_zero_points_of_blocks(b: Build) -> str:
     return nbits(b, nbits(b, "x", 16, 64, points="packed"), 64, 8, points="packed")
 
 
+@qlinear(cut=[], stays={3: "uneven", 2: "uneven"}, x=("B", 16))
+def an_uneven_number_of_packed_zero_points(b: Build) -> str:
+    return nbits(b, nbits(b, "x", 16, 48), 48, 8, points="packed", flat=False)
+
+
 @qlinear(cut=[4], x=("B", 16))
 def bytes_of_weights(b: Build) -> str:
     return nbits(b, nbits(b, "x", 16, 64, bits=8), 64, 8, bits=8, points="packed", flat=False)
@@ -141,3 +146,60 @@ def convolutions_with_channels_last(b: Build) -> str:
         operands = (h, *of(b), *weight(b, o, i, 3, 3, axis=0), *of(b))
         h = b.QLinearConv(*operands, domain=MS, channels_last=1, pads=[1] * 4)
     return floats(b, h)
+
+
+def bnb4(b: Build, x: str, k: int, n: int, kind: int = 1) -> str:
+    packed = b.const(b.rng.integers(0, 256, n * k // 2), np.uint8)
+    scale = b.const(b.rng.uniform(0.05, 0.1, -(-n * k // 16)), np.float32)
+    numbers = {"K": k, "N": n, "block_size": 16, "quant_type": kind}
+    return str(b.MatMulBnb4(x, packed, scale, domain=MS, **numbers))
+
+
+@qlinear(cut=[4, 6], x=("B", 16))
+def tables_of_four_bits(b: Build) -> str:
+    h = b.Relu(bnb4(b, b.Relu(bnb4(b, "x", 16, 64)), 64, 96, 0))
+    return bnb4(b, h, 96, 8)
+
+
+@qlinear(cut=[], stays={24: "padded"}, x=("B", 16))
+def tables_whose_blocks_cross_rows(b: Build) -> str:
+    return bnb4(b, bnb4(b, "x", 16, 24), 24, 8)
+
+
+def turned(b: Build, x: str) -> str:
+    return str(b.Transpose(x, perm=[0, 2, 1]))
+
+
+@qlinear(cut=[10], x=("B", 16, 6))
+def units_beside_blocks(b: Build) -> str:
+    return b.lin(turned(b, nbits(b, turned(b, b.lin("x", 6, 10)), 16, 8)), 10, 4)
+
+
+@qlinear(cut=[10], x=("B", 16, 6))
+def units_beside_tables_of_four_bits(b: Build) -> str:
+    return b.lin(turned(b, bnb4(b, turned(b, b.lin("x", 6, 10)), 16, 8)), 10, 4)
+
+
+def looked_up(b: Build, width: int, x: str = "x", *, bits: int = 8, points: int = 0) -> str:
+    """Rows of a table of bytes in blocks of 16."""
+    blocks, ids = -(-width // 16), b.ArgMax(x, axis=-1, keepdims=0)
+    table = b.const(b.rng.integers(0, 256, (6, width * bits // 8)), np.uint8)
+    scale = b.const(b.rng.uniform(0.01, 0.02, (6, blocks)), np.float32)
+    zero = b.const(b.rng.integers(0, 256, (6, points)), np.uint8) if points else None
+    numbers = {"bits": bits, "block_size": 16, "gather_axis": 0, "quantize_axis": 1}
+    return str(b.GatherBlockQuantized(table, ids, scale, zero, domain=MS, **numbers))
+
+
+@qlinear(cut=[4], x=("B", "S", 6))
+def a_table_of_bytes(b: Build) -> str:
+    return b.lin(looked_up(b, 64, points=4), 64, 4)
+
+
+@qlinear(cut=[2], x=("B", "S", 6))
+def a_table_of_four_bits(b: Build) -> str:
+    return b.lin(looked_up(b, 64, bits=4, points=2), 64, 4)
+
+
+@qlinear(cut=[10], x=("B", 6, 6))
+def units_that_look_up(b: Build) -> str:
+    return b.lin(turned(b, looked_up(b, 64, turned(b, b.lin("x", 6, 10)))), 10, 4)

@@ -63,9 +63,81 @@ def an_integer_convolution(b: Build) -> str:
     return b.conv(b.Relu(b.Mul(b.Cast(product, to=1), scale)), 10, 4, 1)
 
 
-@quantized(opsets=(21,), cut=[], stays={12: "per block"}, x=("B", "S", 6))
-def blocks(b: Build) -> str:
-    w = b.DequantizeLinear(
-        int8(b, 12, 4), b.const(b.rng.uniform(0.01, 0.02, (3, 4)), np.float32), axis=0, block_size=4
+def in_blocks(
+    b: Build, rows: int, columns: int, *, axis: int = 0, points: bool = True, size: int = 4
+) -> str:
+    """A weight with a scale and a zero point for every block."""
+    shape = [rows, columns]
+    shape[axis] = -(-shape[axis] // size)
+    scale = b.const(b.rng.uniform(0.01, 0.02, shape), np.float32)
+    zero = b.const(b.rng.integers(-9, 9, shape), np.int8) if points else None
+    return str(
+        b.DequantizeLinear(int8(b, rows, columns), scale, zero, axis=axis - 2, block_size=size)
     )
-    return b.MatMul(b.Relu(b.lin("x", 6, 12)), w)
+
+
+@quantized(opsets=(21,), cut=[3, 16], x=("B", "S", 6))
+def blocks(b: Build) -> str:
+    h = b.MatMul(b.Relu(b.lin("x", 6, 12)), in_blocks(b, 12, 16))
+    return b.MatMul(b.Relu(h), in_blocks(b, 16, 4, axis=1, points=False))
+
+
+@quantized(opsets=(21,), cut=[], stays={10: "padded", 3: "padded"}, x=("B", "S", 6))
+def blocks_that_do_not_fill_the_last_one(b: Build) -> str:
+    return b.MatMul(b.Relu(b.lin("x", 6, 10)), in_blocks(b, 10, 4))
+
+
+@quantized(opsets=(21,), cut=[10, 12], x=("B", "S", 6))
+def one_block(b: Build) -> str:
+    h = b.MatMul(b.Relu(b.lin("x", 6, 10)), in_blocks(b, 10, 12, size=16))
+    return b.MatMul(b.Relu(h), in_blocks(b, 12, 4, size=12))
+
+
+@quantized(opsets=(21,), cut=[3], x=("B", 6))
+def activations_in_blocks(b: Build) -> str:
+    h = b.Transpose(b.Relu(b.lin("x", 6, 12)), perm=[1, 0])
+    scale = b.Expand(b.const(0.03), b.Concat([3], b.Shape("x", start=0, end=1), axis=0))
+    point = b.Cast(b.Expand(b.const(7.0), b.Shape(scale)), to=3)
+    q = b.QuantizeLinear(h, scale, point, axis=0, block_size=4)
+    h = b.DequantizeLinear(q, scale, point, axis=0, block_size=4)
+    return b.lin(b.Transpose(h, perm=[1, 0]), 12, 4)
+
+
+@quantized(cut=[8], **IMAGES)
+def the_quantisers_of_the_runtime(b: Build) -> str:
+    w = b.DequantizeLinear(
+        int8(b, 8, 3, 3, 3),
+        scales(b, 8),
+        b.const(np.zeros(8), np.int8),
+        domain="com.microsoft",
+        axis=0,
+    )
+    h = b.Relu(b.Conv("x", w, pads=[1] * 4))
+    scale, point = b.const(0.03), b.const(33000, np.uint16)
+    q = b.QuantizeLinear(h, scale, point, domain="com.microsoft")
+    return b.conv(b.DequantizeLinear(q, scale, point, domain="com.microsoft"), 8, 4, 1)
+
+
+def quantised_lstm(b: Build, columns: bool) -> str:
+    """A recurrent layer of 9 to 10 units with int8 weights, between dense layers."""
+    h = b.lin(b.Transpose("x", perm=[1, 0, 2]), 6, 9)
+    parts = []
+    for _ in range(2):
+        shape = (1, 40) if columns else (1,)
+        parts.append(b.const(b.rng.uniform(0.003, 0.006, shape), np.float32))
+        parts.append(b.const(np.zeros(shape), np.int8))
+    operands = (h, int8(b, 1, 9, 40), int8(b, 1, 10, 40), b.w(1, 80), None, None, None, None)
+    y, _, _ = b.DynamicQuantizeLSTM(
+        *operands, *parts, n=3, domain="com.microsoft", hidden_size=10, direction="forward"
+    )
+    return b.lin(b.Squeeze(y, [1]), 10, 4)
+
+
+@quantized(cut=[9, 10], x=("B", "S", 6))
+def a_quantised_recurrent_layer(b: Build) -> str:
+    return quantised_lstm(b, columns=True)
+
+
+@quantized(cut=[9], stays={10: "one scale"}, x=("B", "S", 6))
+def a_recurrent_layer_with_one_scale(b: Build) -> str:
+    return quantised_lstm(b, columns=False)
