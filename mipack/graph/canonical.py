@@ -1,8 +1,7 @@
 """Canonical form: the same numbers in a graph that local rules can read.
 
 Functions are inlined, Constant nodes become initializers, Identity and inference Dropout vanish,
-nodes over constants are computed, every use of a constant of rank <= 1 gets its own copy (shared
-ones and zeros would tie unrelated layers; matrices stay shared, for sharing them is a meaning).
+nodes over constants are computed, what is shared is what means to be (`sharing`).
 Names that survive are kept. Shape arithmetic is not folded here: `probe` knows its values, and
 surgery rewrites only what a cut touches.
 """
@@ -17,6 +16,7 @@ from mipack.errors import InputError
 from mipack.graph.bodies import unique_names
 from mipack.graph.load import EXTERNAL_KEY, INPUTS_KEY, runnable
 from mipack.graph.names import fresh_name
+from mipack.graph.sharing import one_weight, private_vectors
 from mipack.runtime.session import Arrays, Session
 
 FOLD_LIMIT = 64 << 20
@@ -45,7 +45,8 @@ def canonical(model: ir.Model) -> ir.Model:
     _bypass(model.graph)
     _fold(model)
     _name(model.graph)
-    _private_vectors(model.graph)
+    one_weight(model.graph)
+    private_vectors(model.graph)
     model = passes.RemoveUnusedNodesPass()(model).model
     for node in model.graph.all_nodes():
         for value in node.outputs:
@@ -160,25 +161,3 @@ def _name(graph: ir.Graph) -> None:
         if not node.name or node.name in met:
             node.name = fresh_name(base, taken)
         met.add(node.name)
-
-
-def _private_vectors(graph: ir.Graph) -> None:
-    names = {v.name for node in graph.all_nodes() for v in node.outputs} | set(graph.initializers)
-    for value in list(graph.initializers.values()):
-        tensor = value.const_value
-        if tensor is None or len(tensor.shape) > 1:
-            continue
-        for node, index in list(value.uses())[1:]:
-            name = fresh_name(f"{value.name}.copy", names)
-            copy = ir.Value(name=name, const_value=_own(tensor, name))
-            copy.dtype, copy.shape = tensor.dtype, ir.Shape(tensor.shape.numpy())
-            graph.register_initializer(copy)
-            node.replace_input_with(index, copy)
-
-
-def _own(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
-    """A tensor of its own: saving writes the value's name into the tensor that it holds."""
-    if tensor.dtype == ir.DataType.STRING:
-        strings = np.reshape(tensor.numpy(), -1).tolist()
-        return ir.StringTensor(strings, shape=ir.Shape(tensor.shape.numpy()), name=name)
-    return ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=name)

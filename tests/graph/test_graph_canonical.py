@@ -214,6 +214,62 @@ def test_vectors_are_private_and_matrices_shared() -> None:
     assert vector in form.graph.initializers
 
 
+@pytest.mark.parametrize("shape", [(1, 16), (16, 1), (1, 16, 1), (1, 1, 1, 1)])
+def test_a_vector_in_a_shape_with_ones_is_private(shape: tuple[int, ...]) -> None:
+    b = Build(x=("B", 16))
+    vector, h = b.w(*shape), b.MatMul(b.Unsqueeze("x", [2]), b.Unsqueeze("x", [1]))
+    form = settled(b, b.Add(b.Mul(b.Where(b.Greater(h, vector), vector, h), vector), vector))
+    assert [len(v.uses()) for v in form.graph.initializers.values()] == [1] * 6
+    assert vector in form.graph.initializers
+
+
+def test_a_weight_with_one_column_stays_shared() -> None:
+    """Only the uses that spread it over a result are its own."""
+    b = Build(x=("B", 16))
+    column = b.w(16, 1)
+    both = b.Add(b.MatMul("x", column), b.MatMul(b.Relu("x"), column))
+    form = settled(b, both, b.MatMul("x", b.Mul(b.Add(column, b.ReduceSum("x")), column)))
+    by_op = {}
+    for node in form.graph:
+        by_op.setdefault(node.op_type, []).extend(v.name for v in node.inputs if v.is_initializer())
+    assert by_op["MatMul"] == [column, column]
+    assert len({*by_op["MatMul"], *by_op["Add"], *by_op["Mul"]}) == 3
+
+
+def test_equal_matrices_are_one_weight() -> None:
+    b = Build(x=("B", 16))
+    matrix = b.rng.standard_normal((16, 16)).astype(np.float32)
+    h = b.MatMul(b.Relu(b.MatMul("x", matrix)), matrix)
+    h = b.MatMul(h, b.Transpose(matrix.T, perm=[1, 0]))  # equal once it is computed
+    h = b.MatMul(h, matrix.T)
+    form = settled(b, h)
+    assert sorted(len(v.uses()) for v in form.graph.initializers.values()) == [1, 3]
+
+
+def test_a_difference_in_the_last_number_or_in_the_type_tells_matrices_apart() -> None:
+    b = Build(x=("B", 16))
+    matrix = b.rng.standard_normal((16, 16)).astype(np.float32)
+    other = matrix.copy()
+    other[-1, -1] = np.nextafter(other[-1, -1], 9, dtype=np.float32)
+    half = b.Cast(b.MatMul(b.Cast("x", to=10), matrix.astype(np.float16)), to=1)
+    form = settled(b, b.MatMul(b.MatMul(half, matrix), other), b.MatMul("x", matrix[:, :8]))
+    assert len(form.graph.initializers) == 4
+
+
+def test_equal_constants_that_are_no_weights_stay_apart() -> None:
+    """Of one value throughout, vectors, integers, spread over results, or outputs."""
+    b = Build(x=("B", 16))
+    matrix = b.rng.standard_normal((16, 16)).astype(np.float32)
+    row, places = matrix[:1], np.arange(6).reshape(2, 3)
+    h = b.MatMul(b.MatMul("x", np.ones((16, 16), np.float32)), np.ones((16, 16), np.float32))
+    spread = b.Add(b.Mul(b.ReduceSum(h), matrix), matrix)
+    columns = b.Add(b.MatMul(h, row.T), b.MatMul("x", row.T))
+    picked = b.Add(b.Gather(h, places, axis=1), b.Gather("x", places, axis=1))
+    form = settled(b, spread, columns, picked, b.const(matrix), b.const(matrix))
+    assert all(len(v.uses()) <= 1 for v in form.graph.initializers.values())
+    assert len(form.graph.initializers) == 10
+
+
 def test_one_vector_for_both_operands_of_a_node() -> None:
     b = Build(x=("B", 16))
     vector = b.w(16)
