@@ -24,6 +24,7 @@ _PATTERNS = {
         "slice with run-time bounds",
         "positions (of this axis )?become data",
         "order matters",
+        "numbers drawn at run time",
         "changes (size|rank) from round to round",
         "the order of the parts depends on the sizes",
         "static part of a concatenation of dynamic size",

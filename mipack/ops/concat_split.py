@@ -36,7 +36,7 @@ def split(n: NodeView) -> None:
         n.encode(slot, j, y[axis])
 
 
-@rule("Pad")
+@rule("Pad", "com.microsoft::Pad")
 def pad(n: NodeView) -> None:
     """Constant padding adds positions of its own; other modes copy neighbours and freeze."""
     data, y = n.x(0), n.y()

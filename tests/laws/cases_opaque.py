@@ -1,0 +1,151 @@
+"""Ops through which little or nothing is cut: what is beside them is, and they stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from lawkit import Build, Case, Cases
+
+opaque = Cases()
+MS = "com.microsoft"
+ROW = {"x": ("B", 16)}
+
+
+def _heads(b: Build) -> str:
+    """[B, 4, 6] of a dense layer."""
+    return str(b.Reshape(b.lin("x", 16, 24), [0, 4, 6]))
+
+
+def _out(b: Build, h: str) -> str:
+    return b.lin(b.Reshape(b.Sigmoid(h), [0, 24]), 24, 5)
+
+
+def _total(b: Build, y: str) -> str:
+    """A number of whatever shape as one that is added to a row."""
+    return str(b.ReduceSum(b.Cast(y, to=1), keepdims=0))
+
+
+# ---------------------------------------------------------------- nothing passes
+
+MAKERS: dict[str, tuple[int, Callable[[Build, str], str]]] = {
+    "BlackmanWindow": (18, lambda b, h: b.BlackmanWindow(np.int64(8))),
+    "HammingWindow": (18, lambda b, h: b.HammingWindow(np.int64(8))),
+    "HannWindow": (18, lambda b, h: b.HannWindow(np.int64(8))),
+    "MelWeightMatrix": (
+        18,
+        lambda b, h: b.MelWeightMatrix(
+            np.int64(4), np.int64(16), np.int64(8192), np.float32(0), np.float32(4096)
+        ),
+    ),
+    "Range": (18, lambda b, h: b.Range(np.int64(0), np.int64(7), np.int64(2))),
+    "EyeLike": (18, lambda b, h: b.EyeLike(b.Reshape(h, [-1, 24]), dtype=1)),
+    "Compress": (18, lambda b, h: b.Compress(h, b.const([True, False, True, True]), axis=1)),
+    "NonZero": (18, lambda b, h: b.NonZero(h)),
+    "Size": (18, lambda b, h: b.Size(b.Relu(h))),
+    "Unique": (18, lambda b, h: b.Unique(b.Floor(h))),
+    "RandomNormal": (18, lambda b, h: b.RandomNormal(shape=[3, 4], seed=1.0)),
+    "RandomUniform": (18, lambda b, h: b.RandomUniform(shape=[3, 4], seed=1.0)),
+    "RandomNormalLike": (18, lambda b, h: b.RandomNormalLike(h, seed=1.0)),
+    "RandomUniformLike": (18, lambda b, h: b.RandomUniformLike(h, seed=1.0)),
+    "Bernoulli": (18, lambda b, h: b.Bernoulli(b.Sigmoid(h), seed=1.0)),
+    "Multinomial": (
+        18,
+        lambda b, h: b.Multinomial(b.Reshape(h, [-1, 24]), sample_size=3, seed=1.0),
+    ),
+    "NonMaxSuppression": (
+        18,
+        lambda b, h: b.NonMaxSuppression(
+            b.Slice(h, [0], [4], [2]), b.ReduceMax(b.Transpose(h, perm=[0, 2, 1]), [1]), 3
+        ),
+    ),
+    "com.microsoft::Unique": (
+        18,
+        lambda b, h: b.Unique(b.Reshape(b.Floor(h), [-1]), n=3, domain=MS)[0],
+    ),
+}
+
+
+def _beside(make: Callable[[Build, str], str]) -> Callable[[Build], str]:
+    def case(b: Build) -> str:
+        h = _heads(b)
+        y = b.Reshape(_total(b, make(b, h)), [1])
+        return str(b.Add(_out(b, h), b.Tanh(y)))
+
+    return case
+
+
+for _name, (_opset, _make) in MAKERS.items():
+    opaque.listed.append(Case(_name.replace("::", "-"), _beside(_make), ROW, _opset, None, {}))
+
+
+@opaque(x=("B", 3, 8, 8), cut=[4], stays={8: ""})
+def unpooled(b: Build) -> str:
+    h, places = b.MaxPool(b.conv("x", 3, 8), kernel_shape=[2, 2], strides=[2, 2], n=2)
+    h = b.MaxUnpool(h, places, kernel_shape=[2, 2], strides=[2, 2])
+    return b.conv(b.Relu(b.conv(h, 8, 4)), 4, 3, 1)
+
+
+@opaque(cut=[], stays={24: "indexed by data"}, x=("B", 16), t=("B",))
+def losses(b: Build) -> str:
+    h, label = b.lin("x", 16, 24), b.Cast(b.Abs("t"), to=7)
+    one = b.SoftmaxCrossEntropyLoss(h, label)
+    return str(b.Add(one, b.NegativeLogLikelihoodLoss(b.LogSoftmax(h), label)))
+
+
+@opaque(opsets=(20,), x=("B", 16))
+def affine_grid(b: Build) -> str:
+    h = b.lin("x", 16, 6)
+    return str(b.AffineGrid(b.Reshape(h, [-1, 2, 3]), b.Concat(
+        b.Slice(b.Shape(h), [0], [1]), [3, 4, 5], axis=0)))  # fmt: skip
+
+
+# ---------------------------------------------------------------- leading axes pass
+
+
+@opaque(cut=[4], stays={3: "order matters"}, x=("B", 16))
+def determinants(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 36), [0, 4, 3, 3])
+    return b.lin(b.Det(h), 4, 5)
+
+
+@opaque(cut=[4], stays={3: "order matters"}, x=("B", 16))
+def inverses(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 36), [0, 4, 3, 3])
+    h = b.Inverse(b.Add(b.Tanh(h), b.const(3 * np.eye(3), np.float32)), domain=MS)
+    return b.lin(b.Reshape(h, [0, 36]), 36, 5)
+
+
+def _spectra(opset: int) -> Callable[[Build], str]:
+    def make(b: Build) -> str:
+        h = b.Unsqueeze(_heads(b), [3])
+        h = b.DFT(h, axis=2) if opset < 20 else b.DFT(h, None, np.int64(-2))
+        return b.lin(b.Reshape(b.ReduceSum(b.Mul(h, h), [3]), [0, 24]), 24, 5)
+
+    return make
+
+
+for _opset in (17, 20):
+    opaque.listed.append(
+        Case(f"spectra-{_opset}", _spectra(_opset), ROW, _opset, [4], {6: "order matters"})
+    )
+
+
+@opaque(cut=[4], stays={8: "order matters"}, x=(16,))
+def spectra_of_frames(b: Build) -> str:
+    h = b.Reshape(b.MatMul("x", b.w(16, 32)), [4, 8, 1])
+    y = b.STFT(h, np.int64(2), b.positive(4), np.int64(4))  # [4, 3, 3, 2]
+    return b.MatMul(b.Reshape(y, [72]), b.w(72, 5))
+
+
+@opaque(cut=[4], x=("B", 16))
+def positions_spelled_out(b: Build) -> str:
+    h = _heads(b)
+    best = b.OneHot(b.ArgMax(h, axis=2, keepdims=0), np.int64(6), b.const([0.1, 0.9]))
+    return _out(b, b.Add(h, best))
+
+
+@opaque(opsets=(9, 13), cut=[4], stays={6: "order matters"}, x=("B", 16))
+def neighbouring_channels(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 24), [0, 6, 4, 1])
+    return _out(b, b.Add(h, b.LRN(h, size=3, alpha=0.5)))
