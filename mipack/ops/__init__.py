@@ -2,6 +2,7 @@
 
 from mipack.ops import (
     blockwise,
+    classic,
     concat_split,
     contrib,
     conv,
@@ -21,6 +22,7 @@ from mipack.ops import (
 
 __all__ = [
     "blockwise",
+    "classic",
     "concat_split",
     "contrib",
     "conv",

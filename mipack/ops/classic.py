@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from mipack.graph.view import NodeView
-from mipack.layout import size_of
 from mipack.ops.registry import rule
 
 ML = "ai.onnx.ml"
 ROW_BY_ROW = (
-    "FeatureVectorizer", "Imputer", "LinearClassifier", "LinearRegressor", "Normalizer",
-    "OneHotEncoder", "SVMClassifier", "SVMRegressor", "Scaler", "TreeEnsemble",
-    "TreeEnsembleClassifier", "TreeEnsembleRegressor",
-)  # fmt: skip
+    "FeatureVectorizer",
+    "Imputer",
+    "LinearClassifier",
+    "LinearRegressor",
+    "Normalizer",
+    "OneHotEncoder",
+    "Scaler",
+    "TreeEnsembleRegressor",
+)
+WHY = "features are counted by attributes"
 
 
 @rule(*(f"{ML}::{op}" for op in ROW_BY_ROW))
 def rows(n: NodeView) -> None:
-    """Every row alone; attributes count its features."""
+    """Every row [N, features] alone; without an axis of rows all are features."""
+    batch, *features = n.x(0)
+    if not features:
+        n.freeze_all(WHY)
+        return
     operands = [n.x(i) for i in range(len(n.inputs))] + [n.y(j) for j in range(len(n.outputs))]
-    batch = operands[0][0]
     for axes in operands:
-        n.freeze(axes[1:], "features are listed in attributes")
-        if axes and size_of(axes[0]) == size_of(batch):
-            n.eq(axes[0], batch)
-        else:
-            n.freeze(axes, "features are listed in attributes")
+        n.freeze(axes[1:], WHY)
+        n.same([batch], axes)
+    n.together(batch)
 
 
-@rule(f"{ML}::Binarizer", f"{ML}::LabelEncoder")
-def one_by_one(n: NodeView) -> None:
+@rule(f"{ML}::Binarizer")
+def binarizer(n: NodeView) -> None:
     """Every number alone."""
     n.same(n.x(0), n.y())
 
@@ -37,6 +43,6 @@ def one_by_one(n: NodeView) -> None:
 def array_feature_extractor(n: NodeView) -> None:
     """Picks positions of the last axis."""
     data, y = n.x(0), n.y()
-    n.freeze([data[-1], *n.x(1), *y], "indexed")
+    n.freeze([data[-1], *n.x(1), y[-1]], "indexed")
     n.same(data[:-1], y[:-1])
     n.mixed(data, [len(data) - 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipack.graph.view import NodeView
-from mipack.layout import size_of
+from mipack.layout import Term, size_of
 from mipack.ops.conv import channels
 from mipack.ops.matmul import contract
 from mipack.ops.registry import rule
@@ -39,18 +39,22 @@ def fused_gemm(n: NodeView) -> None:
     n.align(2, result=y)
 
 
-@rule("com.microsoft::FusedMatMul")
+@rule("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul")
 def fused_matmul(n: NodeView) -> None:
     """MatMul with transposed operands and a factor."""
-    if n.attr("transBatchA", 0) or n.attr("transBatchB", 0):
-        n.freeze_all("transposed batch axes")
-        return
-    a, b = n.x(0), n.x(1)
-    if n.attr("transA", 0) and len(a) > 1:
-        a[-2:] = a[-1], a[-2]
-    if n.attr("transB", 0) and len(b) > 1:
-        b[-2:] = b[-1], b[-2]
-    contract(n, a, b)
+    contract(n, _turned(n, 0, "A"), _turned(n, 1, "B"))
+
+
+def _turned(n: NodeView, index: int, which: str) -> list[Term]:
+    """An operand as MatMul reads it: `transBatch` says that its first axis stands before its last,
+    [m, batch.., k]; `trans` that its last two are exchanged."""
+    axes = n.x(index)
+    if n.attr(f"transBatch{which}", 0) and len(axes) > 2:
+        first = axes.pop(0)
+        axes.insert(len(axes) - 1, first)
+    if n.attr(f"trans{which}", 0) and len(axes) > 1:
+        axes[-2:] = axes[-1], axes[-2]
+    return axes
 
 
 @rule("com.microsoft::FusedConv")
@@ -63,3 +67,9 @@ def fused_conv(n: NodeView) -> None:
     for own, result in zip(n.x(3), y, strict=False):
         if size_of(own) == size_of(result):
             n.eq(own, result)
+
+
+@rule("com.microsoft::CDist")
+def distances(n: NodeView) -> None:
+    """[m, k], [n, k] -> distances [m, n]: zeros on both sides add nothing."""
+    contract(n, n.x(0), n.x(1)[::-1])

@@ -32,6 +32,8 @@ WHOLE = {
     "Range": MADE,
     "Size": FOUND,
     "Unique": FOUND,
+    "com.microsoft::MaxpoolWithMask": "order matters",
+    "com.microsoft::Range": MADE,
     "com.microsoft::Unique": FOUND,
 }
 """Ops through which no axis passes."""

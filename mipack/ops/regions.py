@@ -7,7 +7,7 @@ from mipack.layout import quotient, size_of
 from mipack.ops.registry import rule
 
 
-@rule("GridSample")
+@rule("GridSample", "com.microsoft::GridSample")
 def grid_sample(n: NodeView) -> None:
     """X [N, C, in..] at grid [N, out.., coordinates] -> [N, C, out..]."""
     data, grid, y = n.x(0), n.x(1), n.y()

@@ -169,6 +169,19 @@ def nd(n: NodeView) -> None:
         n.eq(own, result)
 
 
+@rule("TensorScatter")
+def tensor_scatter(n: NodeView) -> None:
+    """A cache written at places of one axis, [batch] of them; the others pass."""
+    cache, update, y = n.x(0), n.x(1), n.y()
+    axis = n.axis(len(cache), default=-2)
+    n.freeze([cache[axis], update[axis]], "scattered")
+    n.same(cache, y)
+    n.same(without(cache, {axis}), without(update, {axis}))
+    for batch in n.x(2):
+        n.eq(batch, cache[0])
+    n.mixed(cache, [axis])
+
+
 @rule("CumSum", "CumProd", "TopK", "ReverseSequence", "LRN")
 def along(n: NodeView) -> None:
     """The order of one axis matters."""

@@ -26,19 +26,25 @@ def _total(b: Build, y: str) -> str:
     return str(b.ReduceSum(b.Cast(y, to=1), keepdims=0))
 
 
+def _run_time(b: Build, value: int) -> str:
+    """A number that only a run shows."""
+    nothing = b.Mul(b.ReduceSum("x", keepdims=0), np.float32(0))
+    return str(b.Cast(b.Add(nothing, np.float32(value)), to=7))
+
+
 # ---------------------------------------------------------------- nothing passes
 
 MAKERS: dict[str, tuple[int, Callable[[Build, str], str]]] = {
-    "BlackmanWindow": (18, lambda b, h: b.BlackmanWindow(np.int64(8))),
-    "HammingWindow": (18, lambda b, h: b.HammingWindow(np.int64(8))),
-    "HannWindow": (18, lambda b, h: b.HannWindow(np.int64(8))),
+    "BlackmanWindow": (18, lambda b, h: b.BlackmanWindow(_run_time(b, 8))),
+    "HammingWindow": (18, lambda b, h: b.HammingWindow(_run_time(b, 8))),
+    "HannWindow": (18, lambda b, h: b.HannWindow(_run_time(b, 8))),
     "MelWeightMatrix": (
         18,
         lambda b, h: b.MelWeightMatrix(
-            np.int64(4), np.int64(16), np.int64(8192), np.float32(0), np.float32(4096)
+            _run_time(b, 4), np.int64(16), np.int64(8192), np.float32(0), np.float32(4096)
         ),
     ),
-    "Range": (18, lambda b, h: b.Range(np.int64(0), np.int64(7), np.int64(2))),
+    "Range": (18, lambda b, h: b.Range(np.int64(0), _run_time(b, 7), np.int64(2))),
     "EyeLike": (18, lambda b, h: b.EyeLike(b.Reshape(h, [-1, 24]), dtype=1)),
     "Compress": (18, lambda b, h: b.Compress(h, b.const([True, False, True, True]), axis=1)),
     "NonZero": (18, lambda b, h: b.NonZero(h)),
@@ -58,6 +64,19 @@ MAKERS: dict[str, tuple[int, Callable[[Build, str], str]]] = {
         lambda b, h: b.NonMaxSuppression(
             b.Slice(h, [0], [4], [2]), b.ReduceMax(b.Transpose(h, perm=[0, 2, 1]), [1]), 3
         ),
+    ),
+    "com.microsoft::MaxpoolWithMask": (
+        18,
+        lambda b, h: b.MaxpoolWithMask(
+            b.Unsqueeze(h, [3]),
+            b.const(np.ones((2, 1, 6, 1)), "int32"),
+            kernel_shape=[2, 1],
+            domain=MS,
+        ),
+    ),
+    "com.microsoft::Range": (
+        18,
+        lambda b, h: b.Range(np.int64(0), _run_time(b, 7), np.int64(2), domain=MS),
     ),
     "com.microsoft::Unique": (
         18,
@@ -149,3 +168,82 @@ def positions_spelled_out(b: Build) -> str:
 def neighbouring_channels(b: Build) -> str:
     h = b.Reshape(b.lin("x", 16, 24), [0, 6, 4, 1])
     return _out(b, b.Add(h, b.LRN(h, size=3, alpha=0.5)))
+
+
+@opaque(opsets=(26,), cut=[4], stays={6: "order matters"}, x=("B", 16))
+def running_products(b: Build) -> str:
+    h = b.Sigmoid(_heads(b))
+    return _out(b, b.CumProd(h, np.int64(2)))
+
+
+@opaque(opsets=(10,), x=("B", 16))
+def old_scatter(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 24), [-1, 4, 6])
+    places = b.Cast(b.Mul(b.Sigmoid(h), np.float32(5.9)), to=7)
+    return _out(b, b.Scatter(h, places, b.Relu(h), axis=2))
+
+
+@opaque(opsets=(24,), cut=[4], stays={6: "scattered"}, x=("B", 16))
+def a_cache_written(b: Build) -> str:
+    h = b.Transpose(_heads(b), perm=[0, 2, 1])
+    new = b.Reshape(b.lin("x", 16, 8), [0, 2, 4])
+    places = b.Cast(b.Mul(b.Sigmoid(b.ReduceSum("x", [1], keepdims=0)), np.float32(3)), to=7)
+    h = b.TensorScatter(h, new, places, axis=1)
+    return _out(b, b.Transpose(h, perm=[0, 2, 1]))
+
+
+@opaque(cut=[4], stays={6: "cropped or padded"}, x=("B", 16))
+def cropped_from_the_middle(b: Build) -> str:
+    h = b.CenterCropPad(_heads(b), b.const([4, 3]), axes=[1, -1])
+    return b.lin(b.Reshape(h, [0, 12]), 12, 5)
+
+
+@opaque(opsets=(26,), cut=[24], x=("B", 16))
+def bits(b: Build) -> str:
+    h = b.BitCast(b.Cast(b.Relu(b.lin("x", 16, 24)), to=6), to=12)
+    return b.lin(b.Cast(h, to=1), 24, 5)
+
+
+# ---------------------------------------------------------------- classical models: rows pass
+
+
+ML = "ai.onnx.ml"
+TREE = {
+    "nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0],
+    "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.0] * 3,
+    "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "target_treeids": [0, 0],
+    "target_nodeids": [1, 2], "target_ids": [0, 0], "target_weights": [1.0, 2.0],
+}  # fmt: skip
+CLASSIC: dict[str, Callable[[Build, str], str]] = {
+    "Imputer": lambda b, h: b.Imputer(h, imputed_value_floats=[1.0] * 4, domain=ML),
+    "Scaler": lambda b, h: b.Scaler(h, offset=[0.1, 0.2, 0.3, 0.4], scale=[2.0] * 4, domain=ML),
+    "Normalizer": lambda b, h: b.Normalizer(h, norm="L2", domain=ML),
+    "LinearRegressor": lambda b, h: b.LinearRegressor(
+        h, coefficients=[0.1 * k for k in range(8)], targets=2, domain=ML
+    ),
+    "LinearClassifier": lambda b, h: b.LinearClassifier(
+        h, coefficients=[0.1 * k for k in range(8)], classlabels_ints=[0, 1],
+        intercepts=[0.1, 0.2], n=2, domain=ML,
+    )[1],
+    "FeatureVectorizer": lambda b, h: b.FeatureVectorizer(
+        h, b.Relu(h), inputdimensions=[4, 4], domain=ML
+    ),
+    "Binarizer": lambda b, h: b.Binarizer(h, threshold=0.2, domain=ML),
+    "OneHotEncoder": lambda b, h: b.OneHotEncoder(b.Cast(h, to=7), cats_int64s=[0, 1], domain=ML),
+    "ArrayFeatureExtractor": lambda b, h: b.ArrayFeatureExtractor(h, b.const([2, 0]), domain=ML),
+    "TreeEnsembleRegressor": lambda b, h: b.TreeEnsembleRegressor(
+        h, n_targets=1, domain=ML, **TREE
+    ),
+}  # fmt: skip
+
+
+def _rows(make: Callable[[Build, str], str]) -> Callable[[Build], str]:
+    def case(b: Build) -> str:
+        y = make(b, b.lin(b.MatMul(b.w(6, 5), "x"), 8, 4))
+        return str(b.MatMul(b.w(3, 6), b.Flatten(y)))
+
+    return case
+
+
+for _name, _make in CLASSIC.items():
+    opaque.listed.append(Case(f"ml-{_name}", _rows(_make), {"x": (5, 8)}, 18, None, {}))

@@ -66,3 +66,23 @@ def blocks_to_an_image(b: Build) -> str:
     h = b.Sigmoid(b.Conv(h, b.w(24, 8, 1), b.w(24)))
     h = b.Col2Im(h, b.const([4, 4]), b.const([2, 2]))  # [B, 6, 4, 4]
     return b.conv(h, 6, 4, 1)
+
+
+@regions(cut=[8], g=("B", 5, 4, 2), **IMAGES)
+def sampled_at_a_grid_by_the_runtime(b: Build) -> str:
+    return b.conv(b.GridSample(b.Sigmoid(b.conv("x", 3, 8)), "g", domain=MS), 8, 4, 1)
+
+
+@regions(opsets=(19, 22), cut=[9, (4, 2)], x=("B", 3, 6, 6))
+def convolved_at_moved_places(b: Build) -> str:
+    h = b.conv("x", 3, 8)
+    moved, weight = b.conv("x", 3, 2 * 2 * 9), b.Sigmoid(b.conv("x", 3, 2 * 9))
+    h = b.DeformConv(h, b.w(9, 8, 3, 3), moved, b.w(9), weight, offset_group=2, pads=[1] * 4)
+    return b.conv(b.Relu(h), 9, 4, 1)
+
+
+@regions(cut=[8, 9], x=("B", 3, 6, 6))
+def transposed_with_pads_of_an_operand(b: Build) -> str:
+    h = b.Relu(b.conv("x", 3, 8))
+    h = b.ConvTransposeWithDynamicPads(h, b.w(8, 9, 3, 3), b.const([1] * 4), b.w(9), domain=MS)
+    return b.conv(h, 9, 4, 1)
