@@ -87,7 +87,6 @@ def one_hot(n: NodeView) -> None:
     n.freeze([y[axis], *n.x(2)], FOUND)
     n.ignore(1)
     n.same(indices, without(y, {axis}))
-    n.together(*indices)
 
 
 @rule("AffineGrid")

@@ -247,3 +247,59 @@ def _rows(make: Callable[[Build, str], str]) -> Callable[[Build], str]:
 
 for _name, _make in CLASSIC.items():
     opaque.listed.append(Case(f"ml-{_name}", _rows(_make), {"x": (5, 8)}, 18, None, {}))
+
+
+# ---------------------------------------------------------------- kept alike beside a residual
+
+
+def _around(h: str, b: Build) -> str:
+    """[B, 4, 6] with a vector added: 6 is met alone, so 4 might be chosen per unit of 6."""
+    return str(b.Add(h, b.w(6, scale=1.0)))
+
+
+@opaque(cut=[4], stays={3: ""}, x=("B", 16))
+def inverses_beside_a_residual(b: Build) -> str:
+    h = b.Tanh(b.Add(b.Reshape(b.lin("x", 16, 36), [0, 4, 3, 3]), b.w(3, scale=1.0)))
+    h = b.Add(h, b.const(4 * np.eye(3), np.float32))
+    return b.lin(b.Reshape(b.Add(h, b.Inverse(h, domain=MS)), [0, 36]), 36, 5)
+
+
+@opaque(opsets=(17,), cut=[4], stays={3: ""}, x=("B", 16))
+def spectra_beside_a_residual(b: Build) -> str:
+    h = b.Reshape(_around(_heads(b), b), [0, 4, 3, 2])
+    return _out(b, b.Add(h, b.DFT(h, axis=2)))
+
+
+@opaque(cut=[4], stays={3: "order matters"}, x=(16,))
+def frames_beside_a_residual(b: Build) -> str:
+    h = b.Add(b.Reshape(b.MatMul("x", b.w(16, 72)), [4, 18]), b.w(18, scale=1.0))
+    y = b.STFT(b.Unsqueeze(h, [2]), np.int64(7), b.positive(4), np.int64(4))  # [4, 3, 3, 2]
+    return b.MatMul(b.Reshape(b.Tanh(b.Add(h, b.Reshape(y, [4, 18]))), [72]), b.w(72, 5))
+
+
+@opaque(cut=[4], stays={6: "become data"}, x=("B", 16))
+def positions_alone(b: Build) -> str:
+    places = b.Cast(b.Abs(b.lin("x", 16, 4)), to=7)
+    y = b.OneHot(places, np.int64(6), b.const([0.1, 0.9]))
+    return b.lin(b.Reshape(y, [0, 24]), 24, 5)
+
+
+def _mixed_rows(make: Callable[[Build, str], str]) -> Callable[[Build], str]:
+    def case(b: Build) -> str:
+        h = b.Reshape(b.MatMul(b.w(24, 5), "x"), [6, 4, 8])
+        h = b.Add(b.ReduceSum(h, [2], keepdims=0), b.w(4, scale=1.0))
+        y = b.Tanh(b.Add(h, make(b, h)))
+        return str(b.MatMul(b.w(5, 24), b.Reshape(y, [24, 1])))
+
+    return case
+
+
+for _name, _make in {
+    "Normalizer": CLASSIC["Normalizer"],
+    "ArrayFeatureExtractor": lambda b, h: b.ArrayFeatureExtractor(
+        h, b.const([2, 0, 3, 1]), domain=ML
+    ),
+}.items():
+    opaque.listed.append(
+        Case(f"ml-{_name}-residual", _mixed_rows(_make), {"x": (5, 8)}, 18, [6], {4: ""})
+    )

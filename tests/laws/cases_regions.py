@@ -86,3 +86,61 @@ def transposed_with_pads_of_an_operand(b: Build) -> str:
     h = b.Relu(b.conv("x", 3, 8))
     h = b.ConvTransposeWithDynamicPads(h, b.w(8, 9, 3, 3), b.const([1] * 4), b.w(9), domain=MS)
     return b.conv(h, 9, 4, 1)
+
+
+# ---------------------------------------------------------------- kept alike beside a residual
+
+
+def _image(b: Build) -> str:
+    """[1, 4, 1, 6] with a vector along its places: 4 might be chosen per place."""
+    h = b.Reshape(b.MatMul("x", b.w(16, 24)), [1, 4, 1, 6])
+    return str(b.Add(h, b.w(6, scale=1.0)))
+
+
+def _out(b: Build, h: str) -> str:
+    return b.MatMul(b.Reshape(b.Sigmoid(h), [24]), b.w(24, 5))
+
+
+@regions(cut=[4], stays={6: ""}, x=(16,))
+def sampled_beside_a_residual(b: Build) -> str:
+    h = _image(b)
+    grid = b.const(b.rng.uniform(-1, 1, (1, 1, 6, 2)), np.float32)
+    return _out(b, b.Add(h, b.GridSample(h, grid)))
+
+
+@regions(cut=[4], stays={6: ""}, x=(16,))
+def a_region_beside_a_residual(b: Build) -> str:
+    h = _image(b)
+    box = b.const([[0, 0, 4, 1]], np.float32)
+    return _out(b, b.Add(h, b.RoiAlign(h, box, b.const([0]), output_height=1, output_width=6)))
+
+
+@regions(cut=[6], stays={2: ""}, x=("B", 2, 8, 8), q=("B", 16))
+def coordinates_moved_by_what_is_read(b: Build) -> str:
+    """A flow that is refined: the two channels are tied to the two coordinates."""
+    grid = b.Tanh(b.Reshape(b.lin("q", 16, 12), [0, 6, 1, 2]))
+    read = b.GridSample(b.Sigmoid(b.conv("x", 2, 2)), grid)  # [B, 2, 6, 1]
+    moved = b.Add(grid, b.Transpose(read, perm=[0, 2, 3, 1]))
+    return b.lin(b.Reshape(moved, [0, 12]), 12, 5)
+
+
+@regions(cut=[2], stays={3: "indexed by data"}, x=(5, 8))
+def images_chosen_by_data(b: Build) -> str:
+    h = b.Reshape(b.MatMul(b.w(24, 5), "x"), [3, 2, 4, 8])
+    box = b.const([[0, 0, 4, 4]], np.float32)
+    h = b.RoiAlign(h, box, b.const([1]), output_height=2, output_width=2)
+    return b.MatMul(b.Reshape(h, [1, 8]), b.w(8, 5))
+
+
+@regions(cut=[3, (2, 3)], stays={4: "spatial axis"}, x=(16,))
+def blocks_of_a_cut_batch(b: Build) -> str:
+    h = b.Reshape(b.MatMul("x", b.w(16, 96)), [3, 8, 4])
+    y = b.Col2Im(h, b.const([4, 4]), b.const([2, 2]), strides=[2, 2])  # [3, 2, 4, 4]
+    return b.MatMul(b.Reshape(b.Tanh(y), [96]), b.w(96, 5))
+
+
+@regions(cut=[3, (2, 3)], stays={4: ""}, x=(16,))
+def blocks_beside_a_residual(b: Build) -> str:
+    h = b.Add(b.Reshape(b.MatMul("x", b.w(16, 96)), [3, 8, 4]), b.w(4, scale=1.0))
+    y = b.Col2Im(h, b.const([4, 4]), b.const([2, 2]), strides=[2, 2])
+    return b.MatMul(b.Reshape(b.Tanh(b.Add(h, b.Reshape(y, [3, 8, 4]))), [96]), b.w(96, 5))
