@@ -303,3 +303,19 @@ for _name, _make in {
     opaque.listed.append(
         Case(f"ml-{_name}-residual", _mixed_rows(_make), {"x": (5, 8)}, 18, [6], {4: ""})
     )
+
+
+@opaque(cut=[4], stays={3: "cropped or padded"}, x=("B", 16))
+def cropped_beside_a_residual(b: Build) -> str:
+    """[B, 4, 6] cropped to 3, and 6 read as 3 pairs to which that is added."""
+    h = b.Add(b.Reshape(b.lin("x", 16, 24), [0, 4, 3, 2]), b.w(3, 1, scale=1.0))
+    y = b.CenterCropPad(b.Reshape(h, [0, 4, 6]), b.const([3]), axes=[2])
+    return _out(b, b.Add(h, b.Unsqueeze(y, [3])))
+
+
+@opaque(opsets=(24,), cut=[3, (4, 3)], stays={6: "scattered"}, x=(16,))
+def caches_beside_a_residual(b: Build) -> str:
+    """[3, 6, 4]: every cache is written at a place of its own."""
+    h = b.Add(b.Reshape(b.MatMul("x", b.w(16, 72)), [3, 6, 4]), b.w(6, 1, scale=1.0))
+    y = b.TensorScatter(h, b.Relu(h), b.const([0, 3, 1]), axis=1, mode="circular")
+    return b.MatMul(b.Reshape(b.Tanh(b.Add(h, y)), [72]), b.w(72, 5))

@@ -144,3 +144,11 @@ def blocks_beside_a_residual(b: Build) -> str:
     h = b.Add(b.Reshape(b.MatMul("x", b.w(16, 96)), [3, 8, 4]), b.w(4, scale=1.0))
     y = b.Col2Im(h, b.const([4, 4]), b.const([2, 2]), strides=[2, 2])
     return b.MatMul(b.Reshape(b.Tanh(b.Add(h, b.Reshape(y, [3, 8, 4]))), [96]), b.w(96, 5))
+
+
+@regions(opsets=(19,), x=(16,))
+def images_convolved_at_places_of_their_own(b: Build) -> str:
+    h = b.Reshape(b.MatMul("x", b.w(16, 96)), [3, 2, 4, 4])
+    moved = b.Reshape(b.MatMul("x", b.w(16, 96)), [3, 2, 4, 4])
+    h = b.DeformConv(h, b.w(5, 2, 1, 1), moved)
+    return b.MatMul(b.Reshape(b.Tanh(h), [240]), b.w(240, 5))
