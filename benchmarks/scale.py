@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,40 +103,27 @@ SHAPES: dict[str, Callable[[int], onnx.ModelProto]] = {
 
 def measure(shape: str, nodes: int) -> dict[str, float]:
     """Seconds per step and the peak memory in MB, of this process."""
-    from mipack.couple.solve import couple
-    from mipack.data.synthetic import synthetic_feeds
-    from mipack.graph.canonical import canonical
-    from mipack.graph.feeds import probed
-    from mipack.graph.load import from_proto, signature
+    from mipack.prepare import prepare
     from mipack.runtime.machine import peak_memory
     from mipack.surgery.cut import cut
     from mipack.surgery.keep import Keep
 
     proto = SHAPES[shape](nodes)
-    synthetic_feeds(signature(from_proto(proto)))  # what is imported on first use
-    marks = [time.perf_counter()]
-
-    def mark() -> None:
-        marks.append(time.perf_counter())
-
-    model = canonical(from_proto(proto))
-    mark()
-    probe, _ = probed(model, signature(model), [])
-    mark()
-    coupling = couple(model, probe)
-    mark()
-    halves = {
-        group: np.broadcast_to(
-            np.arange(max(1, group.size // 2)), (*group.shape[:-1], max(1, group.size // 2))
-        )
-        for group in coupling.free
-    }
-    cut(coupling, Keep.of(halves))
-    mark()
-    steps = ("canonical", "probe", "couple", "cut")
-    seconds = dict(zip(steps, np.diff(marks).round(2).tolist(), strict=True))
+    prepare(SHAPES[shape](10))  # what is imported on first use
+    start = time.perf_counter()
+    coupling = prepare(proto).coupling
+    coupled = time.perf_counter()
+    cut(coupling, Keep.of({group: half(group) for group in coupling.free}))
+    done = time.perf_counter()
+    seconds = {"couple": coupled - start, "cut": done - coupled, "all": done - start}
     memory = (peak_memory() or 0) / 2**20
-    return {**seconds, "all": round(marks[-1] - marks[0], 2), "peak MB": round(memory)}
+    return {name: round(value, 2) for name, value in seconds.items()} | {"peak MB": round(memory)}
+
+
+def half(group: Any) -> np.ndarray:
+    """The first half of the units, in every context of a family."""
+    count = max(1, group.size // 2)
+    return np.broadcast_to(np.arange(count), (*group.shape[:-1], count))
 
 
 def main() -> None:

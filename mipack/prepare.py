@@ -21,7 +21,9 @@ from mipack.graph.declared import untrue
 from mipack.graph.feeds import probed
 from mipack.graph.load import digest, from_proto, load, signature, tolerates_nan
 from mipack.graph.probe import require_finite
+from mipack.graph.unbind import unbind
 from mipack.records import Signature
+from mipack.runtime.collector import paused_collector
 
 Source = Path | onnx.ModelProto | ir.Model
 Data = Dataset | Path | str | Iterable[Mapping[str, np.ndarray[Any, Any]]]
@@ -74,6 +76,7 @@ def read_data(source: Source, model: ir.Model, data: Data, options: ReadOptions)
     return from_feeds(data, declared, options)
 
 
+@paused_collector()
 def prepare(
     model: Source,
     dataset: Dataset | None = None,
@@ -89,7 +92,10 @@ def prepare(
     form = canonical(original)
     require_finite(form)
     declared = signature(form)
-    probe, feeds = probed(form, declared, _few(dataset), sizes)
+    few = _few(dataset)
+    probe, feeds = probed(form, declared, few, sizes)
+    if unbind(form, probe):
+        probe, feeds = probed(form, declared, few, sizes)
     coupling = couple(form, probe)
     leading = [len(array) for array in feeds.values() if np.ndim(array)]
     return Prepared(

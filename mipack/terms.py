@@ -62,6 +62,24 @@ def quotient(big: Size, small: Size) -> Size:
     return (big[0] // small[0], big[1] // small[1])
 
 
+def runs(a: Sequence[Size], b: Sequence[Size]) -> list[tuple[list[int], list[int]]]:
+    """Greedy minimal runs of axes whose products agree in both probes."""
+    i = j = 0
+    found = []
+    while i < len(a) and j < len(b):
+        left, right, pa, pb = [i], [j], a[i], b[j]
+        i, j = i + 1, j + 1
+        while pa != pb:
+            if j >= len(b) or (i < len(a) and pa[0] * pa[1] <= pb[0] * pb[1]):
+                left.append(i)
+                pa, i = times([pa, a[i]]), i + 1
+            else:
+                right.append(j)
+                pb, j = times([pb, b[j]]), j + 1
+        found.append((left, right))
+    return found
+
+
 # ---------------------------------------------------------------- terms
 
 

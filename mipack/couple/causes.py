@@ -45,6 +45,9 @@ _PATTERNS = {
         "(block of a|padded block of a|packed numbers of a block|packed zero points).*",
         "stride of a slice",
         "shape arithmetic",
+        "keys and values of all steps",
+        "only a whole block may go",
+        "fixed by the function body",
     ),
 }
 _KNOWN = {

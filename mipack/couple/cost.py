@@ -23,6 +23,29 @@ def width_of(term: Term, widths: Widths) -> int:
     return sum(inner) if term.kind is Kind.SUM else product(inner)
 
 
+def lost_of(terms: Sequence[Term]) -> dict[Term, int]:
+    """For every atom how much of the product of some terms goes when the atom goes, at full size;
+    in one pass, for a concatenation may be as long as the graph."""
+    listed = [(width_of(term, {}), _lost(find(term))) for term in terms]
+    whole = product(size for size, _ in listed)
+    found: dict[Term, int] = {}
+    for atom in dict.fromkeys(atom for _, lost in listed for atom in lost):
+        found[atom] = whole - product(size - lost.get(atom, 0) for size, lost in listed)
+    return found
+
+
+def _lost(term: Term) -> dict[Term, int]:
+    if term.kind is Kind.ATOM:
+        return {term: term.size[0]}
+    if term.kind is Kind.PROD:
+        return lost_of(parts(term))
+    found: dict[Term, int] = {}
+    for part in parts(term):
+        for atom, size in _lost(part).items():
+            found[atom] = found.get(atom, 0) + size
+    return found
+
+
 class Cost:
     """MACs of `products` (a product of axis sizes each) and elements of `weights`."""
 

@@ -15,9 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 import mipack.ops  # noqa: F401 - registers the rules
-from mipack.couple.cost import Cost
+from mipack.couple.cost import Cost, lost_of
 from mipack.couple.families import Contexts, contexts
 from mipack.couple.flow import tie_bodies
+from mipack.couple.function import defined, fixed
 from mipack.couple.naming import group_kinds, group_names
 from mipack.graph.bodies import FLOW, bodies
 from mipack.graph.probe import Probe, constant_arrays
@@ -151,6 +152,8 @@ class _Solver:
         )
         problem = self._unreadable(node, view)
         apply = rule_for(node)
+        if apply is None and not problem and self.function(node):
+            return
         if apply is None and not problem:
             self.unknown[key(node)] = self.unknown.get(key(node), 0) + 1
             problem = f"no rule for {key(node)}"
@@ -173,6 +176,36 @@ class _Solver:
                 self.node(inner)
         del self.said.linears[sites:]
         tie_bodies(node, self.layout, self.axes)
+
+    def function(self, node: ir.Node) -> bool:
+        """Run the rules of an op's function body, if it has one, under names of its own.
+
+        The proof gives such an op the kept positions alone, for it cannot mask inside of it.
+        """
+        found = defined(node, self.opset, self.probe, self.constants)
+        if found is None:
+            return False
+        inside = _Solver(*found)
+        inside.layout, around = self.layout, [*node.inputs, *node.outputs]
+        inside.terms = {v.name: self.axes(v.name) for v in around if v is not None and v.name}
+        operands = [v.name for v in node.inputs if v is not None and v.name]
+        for inner in inside.model.graph:
+            inside.node(inner)
+        label = f"fixed by the function body [{node.op_type} {node.name}]"
+        said = inside.said
+        moving = {v.name for v in inside.model.graph.inputs}
+        parameters = [t for name in operands if name not in moving for t in self.axes(name)]
+        held = fixed(inside.model, said.encodings, inside.constants, inside.axes)
+        for term in [*parameters, *held]:
+            self.layout.freeze(term, label)
+        for listed in said.products.values():
+            self.said.products.setdefault(node.name or "", []).extend(listed)
+        self.said.together.extend(said.together)
+        self.said.averaged[node] = [term for name in operands for term in self.axes(name)]
+        self.terms |= {f"{node.name}//{n}": t for n, t in inside.terms.items() if t}
+        for op, count in inside.unknown.items():
+            self.unknown[op] = self.unknown.get(op, 0) + count
+        return True
 
     def _seen_inside(self, node: ir.Node) -> bool:
         """Whether every body was probed."""
@@ -250,7 +283,10 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
     solver.said.linears[:] = [
         site for site in solver.said.linears if _tells_contexts(axes, site, families)
     ]
-    cost = Cost([t for ts in solver.said.products.values() for t in ts], [])
+    held: dict[Term, int] = {}
+    for product in (axes for listed in solver.said.products.values() for axes in listed):
+        for atom, lost in lost_of(product).items():
+            held[atom] = held.get(atom, 0) + lost
     names = group_names(model, axes, atoms, list(solver.constants))
     kinds = group_kinds(model, axes, solver.said.linears, atoms)
     groups = [
@@ -263,7 +299,7 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
             within=() if atom.width else families.get(atom, ()),
             frozen=tuple(atom.frozen),
             width=tuple(atom.width),
-            macs=cost.macs({}) - cost.macs({atom: 0}),
+            macs=held.get(atom, 0),
         )
         for atom in sorted(atoms, key=lambda a: names[a])
     ]

@@ -1,10 +1,11 @@
 """NodeView: all that a rule may see and say.
 
 A rule reads the layouts of its node's operands (`x`, `y`), known parameters (`const`, `attr`) and
-states equations between them. What it says of sizes written into the node (`encode`), of the work
-it does (`macs`), of weights that refit may solve for (`linear`) and of axes that walk together
-(`together`) is recorded for the later stages, which know no ops. An operand that a rule does not
-look at is noticed: `unaccounted` lists it, and the solver freezes it.
+states equations between them. What it says of sizes written into the node (`encode`), of defaults
+that follow a size (`pin`), of the work it does (`macs`), of weights that refit may solve for
+(`linear`) and of axes that walk together (`together`) is recorded for the later stages, which know
+no ops. An operand that a rule does not look at is noticed: `unaccounted` lists it, and the solver
+freezes it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,17 @@ class Encoding:
     term: Term
     low: int | None = None
     runs: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An attribute whose default follows the size of `term`: the original's value, to be written
+    down where the term is cut."""
+
+    node: ir.Node
+    name: str
+    value: float | Sequence[int]
+    term: Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,7 @@ class Statements:
     """What all rules of a graph said, beside their equations."""
 
     encodings: list[Encoding] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
     products: dict[str, list[tuple[Term, ...]]] = field(default_factory=dict)
     linears: list[Linear] = field(default_factory=list)
     together: list[tuple[Term, ...]] = field(default_factory=list)
@@ -226,6 +239,10 @@ class NodeView:
         value = self.inputs[point] if isinstance(point, int) else point
         if value:
             self.said.zeros[self.outputs[output]] = (value, axis)
+
+    def pin(self, name: str, value: float | Sequence[int], term: Term) -> None:
+        """See `Pin`."""
+        self.said.pins.append(Pin(self.node, name, value, term))
 
     def macs(self, *terms: Term) -> None:
         """The node multiplies and adds once per position of the product of these axes."""

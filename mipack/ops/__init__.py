@@ -1,6 +1,7 @@
 """What mipack knows of ops: one file per family, each imported here for its registrations."""
 
 from mipack.ops import (
+    attention,
     blockwise,
     classic,
     concat_split,
@@ -8,6 +9,7 @@ from mipack.ops import (
     conv,
     elementwise,
     matmul,
+    mixture,
     norm,
     opaque,
     qlinear,
@@ -16,11 +18,13 @@ from mipack.ops import (
     reduce_pool,
     regions,
     reshape,
+    rotary,
     slice_gather,
     spatial,
 )
 
 __all__ = [
+    "attention",
     "blockwise",
     "classic",
     "concat_split",
@@ -28,6 +32,7 @@ __all__ = [
     "conv",
     "elementwise",
     "matmul",
+    "mixture",
     "norm",
     "opaque",
     "qlinear",
@@ -36,6 +41,7 @@ __all__ = [
     "reduce_pool",
     "regions",
     "reshape",
+    "rotary",
     "slice_gather",
     "spatial",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mipack.graph.view import NodeView
-from mipack.layout import UNIT, Size, Term, divides, quotient, size_of, times
+from mipack.layout import UNIT, Term, divides, quotient, size_of
 from mipack.ops.registry import rule
+from mipack.terms import runs
 
 
 @rule("Reshape", "Flatten")
@@ -21,24 +22,6 @@ def reshape(n: NodeView) -> None:
 
 def _no_units(terms: Sequence[Term]) -> list[Term]:
     return [t for t in terms if size_of(t) != UNIT]
-
-
-def runs(a: Sequence[Size], b: Sequence[Size]) -> list[tuple[list[int], list[int]]]:
-    """Greedy minimal runs of axes whose products agree in both probes."""
-    i = j = 0
-    found = []
-    while i < len(a) and j < len(b):
-        left, right, pa, pb = [i], [j], a[i], b[j]
-        i, j = i + 1, j + 1
-        while pa != pb:
-            if j >= len(b) or (i < len(a) and pa[0] * pa[1] <= pb[0] * pb[1]):
-                left.append(i)
-                pa, i = times([pa, a[i]]), i + 1
-            else:
-                right.append(j)
-                pb, j = times([pb, b[j]]), j + 1
-        found.append((left, right))
-    return found
 
 
 def spell_shape(n: NodeView, slot: int | str) -> None:

@@ -19,10 +19,12 @@ from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
 from mipack.graph.view import Encoding
 from mipack.layout import Term, factors, find, is_static, size_of
+from mipack.runtime.collector import paused_collector
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
 
 
+@paused_collector()
 def cut(coupling: Coupling, keep: Keep) -> ir.Model:
     """The smaller dense model; `coupling.model` is left as it is.
 
@@ -44,6 +46,10 @@ class _Surgeon:
     def run(self) -> ir.Model:
         for name in self.coupling.constants:
             self._slice(name)
+        for pin in self.coupling.said.pins:
+            if self.keep.cuts(pin.term):
+                written = ir.convenience.convert_attribute(pin.name, pin.value)
+                self.twin[pin.node].attributes[pin.name] = written
         spelled: dict[tuple[ir.Node, int | str], list[Encoding]] = {}
         for encoding in self.coupling.said.encodings:
             spelled.setdefault((self.twin[encoding.node], encoding.slot), []).append(encoding)

@@ -9,7 +9,6 @@ over the original ones again, so that every statistic is that of the kept units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ import onnx_ir as ir
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
-from mipack.layout import UNIT, Layout, Term, factors, is_static, size_of
-from mipack.surgery.compact import compacted, spread_out
+from mipack.layout import UNIT, Layout, Term, factors, is_static, leaves, size_of
+from mipack.runtime.collector import paused_collector
+from mipack.surgery.compact import Piece, compacted, rows_of, spread_out
 from mipack.surgery.cut import respell
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
@@ -31,6 +31,7 @@ RUN_TIME = 0
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
+@paused_collector()
 def masked(coupling: Coupling, keep: Keep) -> ir.Model:
     """The original at its size with every cut unit silenced."""
     return _Masker(coupling, keep).run()
@@ -56,10 +57,11 @@ class _Masker:
         originals = self.coupling.model.graph.all_nodes()
         twins = dict(zip(self.graph.all_nodes(), originals, strict=True))
         for node, original in twins.items():
-            over = self.coupling.said.averaged.get(original, ())
-            if any(map(self.keep.cuts, over)):
-                self._compact(node, original)
-                shown = [self._spread_out(node, value) for value in node.outputs]
+            averaged = self.coupling.said.averaged.get(original, ())
+            over = {leaf for term in averaged for leaf in leaves(term) if self.keep.cuts(leaf)}
+            if over:
+                self._compact(node, original, over)
+                shown = [self._spread_out(node, value, over) for value in node.outputs]
             else:
                 shown = list(node.outputs)
             for value in shown:
@@ -67,22 +69,22 @@ class _Masker:
                     self._mask(node, value)
         return self.model
 
-    def _compact(self, node: ir.Node, original: ir.Node) -> None:
-        """Let a node see the kept positions of its operands alone."""
+    def _compact(self, node: ir.Node, original: ir.Node, over: set[Term]) -> None:
+        """Let a node see the kept positions alone, along axes that it takes statistics over."""
         for slot, before in enumerate(original.inputs):
-            value, axes = node.inputs[slot], self._axes(before)
+            value, rows = node.inputs[slot], self._rows(before, over)
             if value is not None:
                 emit = self.write.before(node)
-                node.replace_input_with(slot, compacted(value, axes, self.keep, self.write, emit))
+                node.replace_input_with(slot, compacted(value, rows, self.keep, self.write, emit))
         for encoding in self.coupling.said.encodings:
             if encoding.node is original and isinstance(encoding.slot, str):
                 respell(node, encoding.slot, [encoding], self.keep)
 
-    def _spread_out(self, node: ir.Node, result: ir.Value) -> ir.Value:
+    def _spread_out(self, node: ir.Node, result: ir.Value, over: set[Term]) -> ir.Value:
         """A result at its original positions; what comes between is masked next."""
         users, name = list(result.uses()), result.name or ""
         emit = self.write.behind(node)
-        value = spread_out(result, self._axes(result), self.keep, self.write, emit)
+        value = spread_out(result, self._rows(result, over), self.keep, self.write, emit)
         if value is not result:
             result.name = self.write.fresh(f"{name}.kept")
             value.name, value.type = name, result.type
@@ -91,8 +93,9 @@ class _Masker:
             _hand_out(node, result, value)
         return value
 
-    def _axes(self, value: ir.Value | None) -> Sequence[Term]:
-        return self.coupling.axes.get(value.name or "", ()) if value is not None else ()
+    def _rows(self, value: ir.Value | None, over: set[Term]) -> list[list[Piece]]:
+        axes = self.coupling.axes.get(value.name or "", ()) if value is not None else ()
+        return rows_of(axes, self.keep, over)
 
     def _silent(self, value: ir.Value) -> bool:
         """Whether this value is a tensor of numbers with cut units that a mask can express."""

@@ -2,9 +2,9 @@
 
     python tests/laws/mutation.py [mipack/ops/FILE.py]
 
-A mutant is one call site of `eq`, `same`, `align`, `encode`, `freeze`, `normalise`, `together` or
-`mixed` in a rule, made to do nothing. It is killed when some case of the family tables says
-something else of its groups, breaks the law, or cannot be run any more. Takes minutes.
+A mutant is one call site of `eq`, `same`, `align`, `encode`, `pin`, `freeze`, `normalise`,
+`together` or `mixed` in a rule, made to do nothing. It is killed when some case of the family
+tables says something else of its groups, breaks the law, or cannot be run any more. Takes minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mipack.graph.view import NodeView
 
 RULES = Path(mipack.ops.__file__).parent
 
-STATEMENTS = ("eq", "same", "align", "encode", "freeze", "normalise", "together", "mixed")
+STATEMENTS = ("eq", "same", "align", "encode", "pin", "freeze", "normalise", "together", "mixed")
 Site = tuple[str, int, str]
 """File of the rule, line, statement."""
 

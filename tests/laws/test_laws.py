@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from cases_attention import attentions
 from cases_concat import sums
 from cases_contrib import contrib
 from cases_conv import convolutions
 from cases_elementwise import elementwise
 from cases_flow import flow
+from cases_function import function
 from cases_hostile import hostile
 from cases_matmul import contractions
 from cases_norm import norms
@@ -44,9 +46,11 @@ FAMILIES = {
     "quantized": quantized,
     "qlinear": qlinear,
     "flow": flow,
+    "function": function,
     "contrib": contrib,
     "opaque": opaque,
     "regions": regions,
+    "attention": attentions,
 }
 CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
 SEEDS = (0, 1)

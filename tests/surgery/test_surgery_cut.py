@@ -369,3 +369,29 @@ def test_positions_before_the_runs_shift_them() -> None:
     studied = study(b, b.lin(b.Add(few, b.lin(h, 12, 6)), 6, 5), 18)
     pruned = cut_to(studied, {5: [1, 3]})
     assert operand(pruned, "Gather", 1) == [6, 7, 8, 2, 3, 4, 5]
+
+
+def attending() -> Studied:
+    b = Build(x=("B", "S", 16))
+    packed = b.Attention("x", b.w(16, 72), b.w(72), domain="com.microsoft", num_heads=4)
+    return study(b, b.lin(packed, 24, 5))
+
+
+def test_a_default_that_follows_a_size_is_written_down_where_it_is_cut() -> None:
+    pruned = cut_to(attending(), {6: [0, 2]})
+    assert attribute(pruned, "Attention", "scale") == pytest.approx(6**-0.5)
+    assert attribute(pruned, "Attention", "qkv_hidden_sizes") == (8, 8, 8)
+
+
+def test_a_default_stays_a_default_where_its_size_stays() -> None:
+    pruned = cut_to(attending(), {4: [1, 3]})
+    node = next(node for node in pruned.graph if node.op_type == "Attention")
+    assert set(node.attributes) == {"num_heads", "qkv_hidden_sizes"}
+
+
+def test_a_scale_that_is_given_stays() -> None:
+    b = Build(x=("B", "S", 16))
+    q, k, v = (b.lin("x", 16, 24) for _ in range(3))
+    y = b.MultiHeadAttention(q, k, v, domain="com.microsoft", num_heads=4, scale=0.3)
+    pruned = cut_to(study(b, b.lin(y, 24, 5)), {6: [0, 2]})
+    assert attribute(pruned, "MultiHeadAttention", "scale") == pytest.approx(0.3)
