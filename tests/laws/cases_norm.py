@@ -204,3 +204,10 @@ def standardised_per_channel(b: Build) -> str:
 def standardised_over_channels(b: Build) -> str:
     h = b.MeanVarianceNormalization(b.conv("x", 3, 8), axes=[0, 1, 2, 3])
     return b.conv(h, 8, 4, 1)
+
+
+@norms(opsets=(13,), cut=[4], stays={6: ""}, x=(16,))
+def standardised_beside_a_residual(b: Build) -> str:
+    h = b.Add(b.Reshape(b.MatMul("x", b.w(16, 24)), [1, 4, 1, 6]), b.w(6, scale=1.0))
+    h = b.Add(h, b.MeanVarianceNormalization(h))
+    return b.MatMul(b.Reshape(b.Sigmoid(h), [24]), b.w(24, 5))
