@@ -20,6 +20,7 @@ from mipack.graph.bodies import graph_of
 from mipack.graph.view import Encoding, Pin
 from mipack.layout import Term, factors, find, is_static, size_of
 from mipack.runtime.collector import paused_collector
+from mipack.surgery.interface import wrap
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
 
@@ -62,6 +63,7 @@ class _Surgeon:
             if node.op_type == "Shape" and not node.domain:
                 self._shape(node)
         _drop_unread(self.graph)
+        wrap(self.model, self.coupling, self.keep)
         return self.model
 
     # -- weights

@@ -22,6 +22,7 @@ from mipack.layout import UNIT, Layout, Term, factors, is_static, leaves, size_o
 from mipack.runtime.collector import paused_collector
 from mipack.surgery.compact import Piece, compacted, rows_of, spread_out
 from mipack.surgery.cut import respell, write_down
+from mipack.surgery.interface import changed_inputs, take_name
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
 
@@ -66,6 +67,8 @@ class _Masker:
         self._values |= dict(self.graph.initializers)
         originals = self.coupling.model.graph.all_nodes()
         twins = dict(zip(self.graph.all_nodes(), originals, strict=True))
+        for value in changed_inputs(self.model, self.coupling, self.keep):
+            self._mask_input(value)
         for node, original in twins.items():
             averaged = self.coupling.said.averaged.get(original, ())
             if any(map(self.keep.cuts, averaged)):
@@ -143,8 +146,7 @@ class _Masker:
         axes = self.coupling.axes.get(name, ())
         dtype = self.coupling.probe.dtypes.get(name)
         known = dtype in (POINTED if name in self.coupling.said.zeros else MASKED)
-        public = any(value is output for output in self.graph.outputs)
-        if public or not known:
+        if not known:
             return False
         one_unknown = all(_pieces(axis).count(RUN_TIME) <= 1 for axis in axes)
         return one_unknown and any(map(self.keep.cuts, axes))
@@ -161,7 +163,23 @@ class _Masker:
         result = emit("Where", [condition, value, zero])
         for user, index in users:
             user.replace_input_with(index, result)
+        if any(value is output for output in self.graph.outputs):
+            take_name(self.model, value, result, self.write)
         _hand_out(node, value, result)
+
+    def _mask_input(self, value: ir.Value) -> None:
+        """Units of the signature that are cut come in as zeros."""
+        name, users = value.name or "", list(value.uses())
+        emit = self.write.before(self.graph[0])
+        axes = [t if is_static(t) else Layout().atom(1) for t in self.coupling.axes[name]]
+        kept = self.write.constant(f"{name}.mask", self.keep.mask(axes))
+        result = emit("Where", [kept, value, self._number(name)])
+        for user, index in users:
+            user.replace_input_with(index, result)
+
+    def _number(self, name: str) -> ir.Value:
+        zero = np.zeros((), np.dtype(self.coupling.probe.dtypes[name]))
+        return self.write.constant(f"{name}.mask", zero)
 
     def _zero(self, node: ir.Node, name: str) -> ir.Value:
         """What means zero: 0, or the zero point of a quantised tensor."""
