@@ -23,6 +23,7 @@ class PruneOptions:
     macs: float | None = None
     params: float | None = None
     width: float | None = None
+    allow_signature: bool = False
     criterion: str = "mi"
     signal: str = "auto"
     allocate: str = "information"

@@ -21,8 +21,9 @@ from mipack.runtime.machine import peak_memory, reset_peak_memory
 from mipack.select.plan import Plan, load_plan
 from mipack.stages import Material, advise, collect, decide, fidelity, refitted
 from mipack.surgery.cut import cut
+from mipack.surgery.interface import unwrap
 from mipack.surgery.keep import Keep
-from mipack.verify.final import verify
+from mipack.verify.final import verify, verify_released
 from mipack.verify.oracle import Proof, prove
 
 
@@ -51,7 +52,7 @@ def prune(
     with watch("load", say):
         original, data = _read(model, calib, read or ReadOptions(), say)
     with watch("probe and couple", say):
-        prepared = prepare(original, data)
+        prepared = prepare(original, data, allow_signature=options.allow_signature)
         material = Material(prepared, options, say, replay)
     material.announce(replay)
     evidence = collect(material, watch)
@@ -70,6 +71,14 @@ def prune(
         final = choice.chosen.model
         measured = fidelity(material, final)
     advise(material, decider, measured)
+    released, changes = unwrap(final, prepared.coupling, keep)
+    if changes:
+        batch = material.proof_batches[0]
+        last = verify_released(final, released, prepared.coupling, keep, batch)
+        checks = (*(c for c in checks if not c.name.startswith("signature")), last)
+    for change in changes:
+        material.warn(f"the signature changed, as allowed: {change}")
+    final = released
     after = Size(after.macs, weight_count(final), weight_bytes(final))
     return _result(final, plan, before, after, measured, checks, watch, material)
 

@@ -82,6 +82,7 @@ def prepare(
     dataset: Dataset | None = None,
     *,
     sizes: Mapping[str, int] | None = None,
+    allow_signature: bool = False,
 ) -> Prepared:
     """Load, bring to canonical form, probe and couple.
 
@@ -96,7 +97,7 @@ def prepare(
     probe, feeds = probed(form, declared, few, sizes)
     if unbind(form, probe):
         probe, feeds = probed(form, declared, few, sizes)
-    coupling = couple(form, probe)
+    coupling = couple(form, probe, allow_signature=allow_signature)
     leading = [len(array) for array in feeds.values() if np.ndim(array)]
     return Prepared(
         original,

@@ -65,6 +65,10 @@ class Choice:
     round_to: Annotated[
         int | None, typer.Option("--round", help="keep multiples of N units", metavar="N", min=1)
     ] = None
+    allow_signature: Annotated[
+        bool,
+        typer.Option("--allow-signature", help="caches and states of the signature may shrink"),
+    ] = False
     only: Annotated[
         list[str] | None,
         typer.Option(help="cut only groups whose name matches", metavar="PATTERN"),
@@ -150,6 +154,7 @@ def prune(
             macs=budget.macs,
             params=budget.params,
             width=choice.width,
+            allow_signature=choice.allow_signature,
             from_plan=budget.from_plan,
             criterion=choice.criterion,
             signal=choice.signal,

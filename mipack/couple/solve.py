@@ -6,7 +6,7 @@ everywhere. It is *free* when neither frozen nor normalised over (a width).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -108,8 +108,12 @@ class Coupling:
 
 
 class _Solver:
-    def __init__(self, model: ir.Model, probe: Probe) -> None:
-        self.model, self.probe = model, probe
+    """`released`: axes of the signature that may be cut, as (name, axis)."""
+
+    def __init__(
+        self, model: ir.Model, probe: Probe, released: Collection[tuple[str, int]] = ()
+    ) -> None:
+        self.model, self.probe, self.released = model, probe, frozenset(released)
         self.layout, self.said = Layout(), Statements()
         self.constants = constant_arrays(model)
         self.terms: dict[str, list[Term]] = {}
@@ -125,8 +129,10 @@ class _Solver:
 
     def run(self) -> None:
         for value in [*self.model.graph.inputs, *self.model.graph.outputs]:
-            for term in self.axes(value.name or ""):
-                self.layout.freeze(term, f"interface: {value.name} belongs to the signature")
+            for axis, term in enumerate(self.axes(value.name or "")):
+                if (value.name or "", axis) not in self.released:
+                    why = f"interface: {value.name} belongs to the signature"
+                    self.layout.freeze(term, why)
         for node in self.model.graph:
             self.node(node)
         self.layout.settle()
@@ -256,6 +262,37 @@ def _is_matrix(array: np.ndarray[Any, Any]) -> bool:
     )
 
 
+def _solved(model: ir.Model, probe: Probe, released: Collection[tuple[str, int]]) -> _Solver:
+    solver = _Solver(model, probe, released)
+    solver.run()
+    return solver
+
+
+def _signature_axes(model: ir.Model, probe: Probe) -> list[tuple[str, int]]:
+    values = [v.name or "" for v in (*model.graph.inputs, *model.graph.outputs)]
+    return [(name, axis) for name in values for axis in range(len(probe.shapes.get(name) or ()))]
+
+
+def _states(solver: _Solver) -> list[tuple[str, int]]:
+    """Axes of the signature whose units the model itself makes (with a weight) and reads (a sum
+    over them): what only enters (channels of an image) or only leaves (classes) is not the
+    model's to change."""
+    made, read = set[Term](), set[Term]()
+    for node in solver.model.graph.all_nodes():
+        results = [t for v in node.outputs for t in solver.terms.get(v.name or "", ())]
+        atoms = {leaf for term in results for leaf in leaves(term)}
+        if any(v is not None and v.name in solver.constants for v in node.inputs):
+            made |= atoms
+        for product in solver.said.products.get(node.name or "", ()):
+            read |= {leaf for term in product for leaf in leaves(term)} - atoms
+    return [
+        (name, axis)
+        for name, axis in sorted(solver.released)
+        if is_static(solver.terms[name][axis])
+        and all(leaf in made and leaf in read for leaf in leaves(solver.terms[name][axis]))
+    ]
+
+
 def _tells_contexts(axes: Mapping[str, Sequence[Term]], site: Linear, families: Contexts) -> bool:
     """Whether every family on the two axes of a weight has its contexts beside it, so that the
     kept features and outputs are lists of positions."""
@@ -266,10 +303,17 @@ def _tells_contexts(axes: Mapping[str, Sequence[Term]], site: Linear, families: 
     return True
 
 
-def couple(model: ir.Model, probe: Probe) -> Coupling:
-    """The coupling of a canonical model."""
-    solver = _Solver(model, probe)
-    solver.run()
+def couple(model: ir.Model, probe: Probe, *, allow_signature: bool = False) -> Coupling:
+    """The coupling of a canonical model.
+
+    With `allow_signature` what lives inside of the model too (caches, states) may be cut where it
+    reaches inputs and outputs.
+    """
+    released: list[tuple[str, int]] = []
+    if allow_signature:
+        released = _states(_solved(model, probe, _signature_axes(model, probe)))
+    solver = _solved(model, probe, released)
+    open_ = {leaf for n, axis in solver.released for leaf in leaves(solver.terms[n][axis])}
     touches: dict[Term, list[tuple[str, int]]] = {}
     for name in solver.constants:
         for axis, term in enumerate(solver.terms.get(name, ())):
@@ -300,7 +344,7 @@ def couple(model: ir.Model, probe: Probe) -> Coupling:
             size=size_of(atom)[0],
             kind=kinds[atom],
             touches=tuple(touches[atom]),
-            within=() if atom.width else families.get(atom, ()),
+            within=() if atom.width or atom in open_ else families.get(atom, ()),
             frozen=tuple(atom.frozen),
             width=tuple(atom.width),
             macs=held.get(atom, 0),

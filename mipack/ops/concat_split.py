@@ -36,7 +36,7 @@ def split(n: NodeView) -> None:
         n.encode(slot, j, y[axis])
 
 
-@rule("Pad")
+@rule("Pad", "com.microsoft::Pad")
 def pad(n: NodeView) -> None:
     """Constant padding adds positions of its own; other modes copy neighbours and freeze."""
     data, y = n.x(0), n.y()
@@ -68,3 +68,15 @@ def pad(n: NodeView) -> None:
                 n.encode(slot, j, before)
             if high:
                 n.encode(slot, j + len(axes), after)
+
+
+@rule("CenterCropPad")
+def center_crop_pad(n: NodeView) -> None:
+    """The operand lists sizes; what is cut off or added is counted from the middle."""
+    data, y = n.x(0), n.y()
+    listed = n.axes_param(len(data), None) or list(range(len(data)))
+    n.x(1)
+    n.same(data, y, "cropped or padded axis")
+    for j, axis in enumerate(listed):
+        n.encode(1, j, y[axis])
+    n.mixed(data, [k for k in listed if size_of(data[k]) != size_of(y[k])])

@@ -39,7 +39,7 @@ def fused_gemm(n: NodeView) -> None:
     n.align(2, result=y)
 
 
-@rule("com.microsoft::FusedMatMul")
+@rule("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul")
 def fused_matmul(n: NodeView) -> None:
     """MatMul with transposed operands and a factor."""
     contract(n, *(_transposed(n, i, side) for i, side in enumerate("AB")))
@@ -87,6 +87,12 @@ def fused_conv(n: NodeView) -> None:
     for own, result in zip(n.x(3), y, strict=False):
         if size_of(own) == size_of(result):
             n.eq(own, result)
+
+
+@rule("com.microsoft::CDist")
+def distances(n: NodeView) -> None:
+    """[m, k], [n, k] -> distances [m, n]: zeros on both sides add nothing."""
+    contract(n, n.x(0), n.x(1)[::-1])
 
 
 @rule("com.microsoft::CausalConvWithState")

@@ -26,6 +26,29 @@ def conv_transpose(n: NodeView) -> None:
         n.eq(n.x(2)[0], n.y()[1])
 
 
+@rule("com.microsoft::ConvTransposeWithDynamicPads")
+def conv_transpose_padded(n: NodeView) -> None:
+    """ConvTranspose whose pads are an operand."""
+    channels(n, x=0, w=1, transposed=True)
+    n.ignore(2)
+    if n.has(3):
+        n.eq(n.x(3)[0], n.y()[1])
+
+
+@rule("DeformConv")
+def deform_conv(n: NodeView) -> None:
+    """Each block of in / offset_group channels is read at places of its own."""
+    channels(n, x=0, w=1, transposed=False)
+    data, blocks = n.x(0), n.atom(int(n.attr("offset_group", 1)))
+    n.freeze(blocks, "block of a deformation")
+    n.eq(data[1], n.prod(blocks, n.atom(size_of(data[1])[0] // size_of(blocks)[0])))
+    for places in (n.x(2), n.x(4)):
+        n.freeze(places[1:], "spatial axis")
+        n.same(data[:1], places)
+    if n.has(3):
+        n.eq(n.x(3)[0], n.y()[1])
+
+
 def channels(n: NodeView, *, x: int, w: int, transposed: bool = False, last: bool = False) -> None:
     """The equations of a convolution's channels, its `group` attribute and its cost; `last`: the
     channels are the last axis."""

@@ -15,7 +15,7 @@ def elementwise(n: NodeView) -> None:
         n.align(i)
 
 
-@rule("Clip", "CastLike", "Dropout")
+@rule("BitCast", "Clip", "CastLike", "Dropout")
 def first_operand(n: NodeView) -> None:
     """The first operand is the data; the others are scalars, a type or a switch."""
     n.align(0)

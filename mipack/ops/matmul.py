@@ -67,14 +67,9 @@ def gemm(n: NodeView) -> None:
 
 @rule("Einsum")
 def einsum(n: NodeView) -> None:
-    """One axis per letter; letters of all operands and the result are walked in step."""
-    equation = str(n.attr("equation")).replace(" ", "")
-    left, arrow, right = equation.partition("->")
-    terms = [*left.split(","), right]
-    if not arrow or "." in equation or any(len(set(t)) < len(t) for t in terms):
-        n.freeze_all("an ellipsis, a diagonal or an implicit result")
-        return
+    """One axis per letter (a diagonal is cut on both its axes); letters are walked in step."""
     operands = [*(n.x(i) for i in range(len(n.inputs))), n.y()]
+    terms = _labels(str(n.attr("equation")), [len(axes) for axes in operands])
     letters: dict[str, Term] = {}
     for labels, axes in zip(terms, operands, strict=True):
         for letter, axis in zip(labels, axes, strict=True):
@@ -85,15 +80,32 @@ def einsum(n: NodeView) -> None:
         n.together(*(letters[c] for c in dict.fromkeys([*common, letter])))
     n.macs(*letters.values())
     if len(terms) == 3:
-        _einsum_linear(n, terms[0], terms[1], right)
+        _einsum_linear(n, *terms)
 
 
-def _einsum_linear(n: NodeView, x: str, w: str, y: str) -> None:
+def _labels(equation: str, ranks: list[int]) -> list[list[str]]:
+    """The name of every axis of the operands and of the result; an ellipsis names its axes by
+    their places from the right."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        once = sorted(c for c in set(left) - set(",.") if left.count(c) == 1)
+        right = "".join(["..." if "..." in left else "", *once])
+    return [_named(term, rank) for term, rank in zip([*terms, right], ranks, strict=True)]
+
+
+def _named(term: str, rank: int) -> list[str]:
+    head, dots, tail = term.partition("...")
+    count = rank - len(head) - len(tail) if dots else 0
+    return [*head, *(f".{k}" for k in reversed(range(count))), *tail]
+
+
+def _einsum_linear(n: NodeView, x: list[str], w: list[str], y: list[str]) -> None:
     """x . W over one letter, rows in the same order: refit may solve for W."""
     inner, outer = [c for c in w if c not in y], [c for c in w if c not in x]
-    if len(w) != 2 or len(inner) != 1 or len(outer) != 1 or inner[0] not in x:
+    if len(w) != 2 or len(inner) != 1 or len(outer) != 1 or x.count(inner[0]) != 1:
         return
-    if x.replace(inner[0], "") == y.replace(outer[0], ""):
+    if [c for c in x if c != inner[0]] == [c for c in y if c != outer[0]]:
         n.linear(
             0,
             1,

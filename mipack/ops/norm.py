@@ -62,6 +62,17 @@ def softmax(n: NodeView) -> None:
     n.mixed(data, axes)
 
 
+@rule("MeanVarianceNormalization")
+def mean_variance(n: NodeView) -> None:
+    """Averages over the listed axes."""
+    data = n.x(0)
+    axes = [int(a) % len(data) for a in n.attr("axes", [0, 2, 3])]
+    n.same(data, n.y())
+    for k in axes:
+        n.normalise(data[k])
+    n.mixed(data, axes)
+
+
 @rule("GroupNormalization")
 def group_norm(n: NodeView) -> None:
     """C = groups x c; averages over c and the spatial axes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mipack.graph.view import NodeView
 from mipack.ops.registry import rule
 
-EXACT = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+EXACT = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
 """Zeros do not change these, so a cut axis may be reduced by them."""
 AVERAGING = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp")
 

@@ -33,7 +33,7 @@ def spell_shape(n: NodeView, slot: int | str) -> None:
         n.encode(slot, j, y[len(y) - count + j])
 
 
-@rule("Squeeze", "Unsqueeze")
+@rule("Squeeze", "Unsqueeze", "com.microsoft::ExpandDims")
 def squeeze(n: NodeView) -> None:
     """Axes of size 1 come and go; the others keep their order."""
     for own, result in zip(_no_units(n.x(0)), _no_units(n.y()), strict=False):

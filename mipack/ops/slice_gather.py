@@ -137,7 +137,7 @@ def _runs(listed: list[int]) -> list[tuple[int, int]]:
     return [(listed[a], listed[b - 1] + 1) for a, b in zip(starts, ends, strict=True)]
 
 
-@rule("GatherElements", "ScatterElements")
+@rule("GatherElements", "ScatterElements", "Scatter")
 def elements(n: NodeView) -> None:
     """Indexed along one axis; the others pass. Dropping a write is not writing zero."""
     data, axis = n.x(0), n.axis(len(n.x(0)))
@@ -151,7 +151,7 @@ def elements(n: NodeView) -> None:
         n.freeze(n.x(1), "scattered")
 
 
-@rule("GatherND", "ScatterND")
+@rule("GatherND", "ScatterND", "com.microsoft::GatherND")
 def nd(n: NodeView) -> None:
     """The last axis of the indices counts the indexed axes; trailing axes pass."""
     data, indices, y = n.x(0), n.x(1), n.y()
@@ -169,12 +169,27 @@ def nd(n: NodeView) -> None:
         n.eq(own, result)
 
 
-@rule("CumSum", "TopK", "ReverseSequence")
+@rule("TensorScatter")
+def tensor_scatter(n: NodeView) -> None:
+    """A cache written at places of one axis, [batch] of them; the others pass."""
+    cache, update, y = n.x(0), n.x(1), n.y()
+    axis = n.axis(len(cache), default=-2)
+    n.freeze([cache[axis], update[axis]], "scattered")
+    n.same(cache, y)
+    n.same(without(cache, {axis}), without(update, {axis}))
+    for batch in n.x(2):
+        n.eq(batch, cache[0])
+    n.mixed(cache, [axis])
+
+
+@rule("CumSum", "CumProd", "TopK", "ReverseSequence", "LRN")
 def along(n: NodeView) -> None:
     """The order of one axis matters."""
     data = n.x(0)
     axis: int | None = n.axis(len(data), default=-1)
-    if n.op == "CumSum":
+    if n.op == "LRN":  # sums over neighbouring channels
+        axis = 1
+    if n.op in ("CumSum", "CumProd"):
         known = n.const(1)
         axis = None if known is None else int(np.reshape(known, -1)[0]) % len(data)
     if n.op == "ReverseSequence":
@@ -188,7 +203,7 @@ def along(n: NodeView) -> None:
     n.mixed(data, frozen)
 
 
-@rule("Trilu")
+@rule("Trilu", "com.microsoft::Trilu")
 def trilu(n: NodeView) -> None:
     """A triangle ties both axes to their positions."""
     n.same(n.x(0), n.y())

@@ -17,9 +17,10 @@ import onnx_ir as ir
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
-from mipack.graph.view import Encoding
+from mipack.graph.view import Encoding, Pin
 from mipack.layout import Term, factors, find, is_static, size_of
 from mipack.runtime.collector import paused_collector
+from mipack.surgery.interface import wrap
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
 
@@ -48,8 +49,7 @@ class _Surgeon:
             self._slice(name)
         for pin in self.coupling.said.pins:
             if self.keep.cuts(pin.term):
-                written = ir.convenience.convert_attribute(pin.name, pin.value)
-                self.twin[pin.node].attributes[pin.name] = written
+                write_down(self.twin[pin.node], pin)
         spelled: dict[tuple[ir.Node, int | str], list[Encoding]] = {}
         for encoding in self.coupling.said.encodings:
             spelled.setdefault((self.twin[encoding.node], encoding.slot), []).append(encoding)
@@ -63,6 +63,7 @@ class _Surgeon:
             if node.op_type == "Shape" and not node.domain:
                 self._shape(node)
         _drop_unread(self.graph)
+        wrap(self.model, self.coupling, self.keep)
         return self.model
 
     # -- weights
@@ -281,6 +282,11 @@ def new_size(encoding: Encoding, keep: Keep) -> int:
     if encoding.low is not None:
         return keep.position(encoding.term, encoding.low)
     return keep.size(encoding.term)
+
+
+def write_down(node: ir.Node, pin: Pin) -> None:
+    """Make an attribute explicit whose default would follow a cut size."""
+    node.attributes[pin.name] = ir.convenience.convert_attribute(pin.name, pin.value)
 
 
 def respell(node: ir.Node, slot: str, encodings: Sequence[Encoding], keep: Keep) -> None:

@@ -17,10 +17,12 @@ import onnx_ir as ir
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
+from mipack.graph.view import Encoding, Pin
 from mipack.layout import UNIT, Layout, Term, factors, is_static, leaves, size_of
 from mipack.runtime.collector import paused_collector
 from mipack.surgery.compact import Piece, compacted, rows_of, spread_out
-from mipack.surgery.cut import respell
+from mipack.surgery.cut import respell, write_down
+from mipack.surgery.interface import changed_inputs, take_name
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
 
@@ -46,6 +48,13 @@ class _Masker:
         self.graph = self.model.graph
         self.write = Writer(self.graph)
         self._values: dict[str, ir.Value] = {}
+        self._pins: dict[ir.Node, list[Pin]] = {}
+        self._attributes: dict[ir.Node, list[Encoding]] = {}
+        for pin in coupling.said.pins:
+            self._pins.setdefault(pin.node, []).append(pin)
+        for encoding in coupling.said.encodings:
+            if isinstance(encoding.slot, str):
+                self._attributes.setdefault(encoding.node, []).append(encoding)
 
     def run(self) -> ir.Model:
         for name, array in self.coupling.constants.items():
@@ -58,10 +67,12 @@ class _Masker:
         self._values |= dict(self.graph.initializers)
         originals = self.coupling.model.graph.all_nodes()
         twins = dict(zip(self.graph.all_nodes(), originals, strict=True))
+        for value in changed_inputs(self.model, self.coupling, self.keep):
+            self._mask_input(value)
         for node, original in twins.items():
             averaged = self.coupling.said.averaged.get(original, ())
-            over = {leaf for term in averaged for leaf in leaves(term) if self.keep.cuts(leaf)}
-            if over:
+            if any(map(self.keep.cuts, averaged)):
+                over = self._compactable(original)
                 self._compact(node, original, over)
                 shown = [self._spread_out(node, value, over) for value in node.outputs]
             else:
@@ -71,16 +82,46 @@ class _Masker:
                     self._mask(node, value)
         return self.model
 
+    def _compactable(self, node: ir.Node) -> set[Term]:
+        """The cut atoms of a node's operands whose kept positions can be listed on every axis.
+
+        Of a family that stands on another axis than its contexts they cannot, and then neither of
+        what shares an axis with it.
+        """
+        values = [v.name or "" for v in (*node.inputs, *node.outputs) if v is not None]
+        axes = [term for name in values for term in self.coupling.axes.get(name, ())]
+        rows = [self._cut_in(term) for term in axes]
+        beside = [set(leaves(term)) for term in axes]
+        over = set().union(*rows)
+        while True:
+            lost = {
+                atom
+                for row, all_of in zip(rows, beside, strict=True)
+                if row - over
+                or any(not all_of.issuperset(self.keep.within.get(a, ())) for a in row)
+                for atom in row & over
+            }
+            if not lost:
+                return over
+            over -= lost
+
     def _compact(self, node: ir.Node, original: ir.Node, over: set[Term]) -> None:
-        """Let a node see the kept positions alone, along axes that it takes statistics over."""
+        """Let a node see the kept positions of its operands alone."""
         for slot, before in enumerate(original.inputs):
             value, rows = node.inputs[slot], self._rows(before, over)
             if value is not None:
                 emit = self.write.before(node)
                 node.replace_input_with(slot, compacted(value, rows, self.keep, self.write, emit))
-        for encoding in self.coupling.said.encodings:
-            if encoding.node is original and isinstance(encoding.slot, str):
+        for pin in self._pins.get(original, ()):
+            if self._cut_in(pin.term) & over:
+                write_down(node, pin)
+        for encoding in self._attributes.get(original, ()):
+            assert isinstance(encoding.slot, str)
+            if self._cut_in(encoding.term) <= over:
                 respell(node, encoding.slot, [encoding], self.keep)
+
+    def _cut_in(self, term: Term) -> set[Term]:
+        return {leaf for leaf in leaves(term) if self.keep.cuts(leaf)}
 
     def _spread_out(self, node: ir.Node, result: ir.Value, over: set[Term]) -> ir.Value:
         """A result at its original positions; what comes between is masked next."""
@@ -105,8 +146,7 @@ class _Masker:
         axes = self.coupling.axes.get(name, ())
         dtype = self.coupling.probe.dtypes.get(name)
         known = dtype in (POINTED if name in self.coupling.said.zeros else MASKED)
-        public = any(value is output for output in self.graph.outputs)
-        if public or not known:
+        if not known:
             return False
         one_unknown = all(_pieces(axis).count(RUN_TIME) <= 1 for axis in axes)
         return one_unknown and any(map(self.keep.cuts, axes))
@@ -123,7 +163,23 @@ class _Masker:
         result = emit("Where", [condition, value, zero])
         for user, index in users:
             user.replace_input_with(index, result)
+        if any(value is output for output in self.graph.outputs):
+            take_name(self.model, value, result, self.write)
         _hand_out(node, value, result)
+
+    def _mask_input(self, value: ir.Value) -> None:
+        """Units of the signature that are cut come in as zeros."""
+        name, users = value.name or "", list(value.uses())
+        emit = self.write.before(self.graph[0])
+        axes = [t if is_static(t) else Layout().atom(1) for t in self.coupling.axes[name]]
+        kept = self.write.constant(f"{name}.mask", self.keep.mask(axes))
+        result = emit("Where", [kept, value, self._number(name)])
+        for user, index in users:
+            user.replace_input_with(index, result)
+
+    def _number(self, name: str) -> ir.Value:
+        zero = np.zeros((), np.dtype(self.coupling.probe.dtypes[name]))
+        return self.write.constant(f"{name}.mask", zero)
 
     def _zero(self, node: ir.Node, name: str) -> ir.Value:
         """What means zero: 0, or the zero point of a quantised tensor."""

@@ -12,12 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from mipack.calibrate.sites import Array
 from mipack.calibrate.taps import BatchLike
+from mipack.couple.solve import Coupling
 from mipack.errors import InputError, VerificationError
 from mipack.graph.load import runnable, signature
+from mipack.layout import Term
 from mipack.refit.choose import Choice
 from mipack.result import Check
 from mipack.runtime.session import Session
+from mipack.surgery.keep import Keep
 from mipack.verify.structure import additions, difference
 
 
@@ -42,6 +46,34 @@ def verify(
             text = f"{checks[-1].name}: {checks[-1].detail}"
             raise VerificationError(text, hint="nothing was written")
     return tuple(checks)
+
+
+def verify_released(
+    wrapped: ir.Model, released: ir.Model, coupling: Coupling, keep: Keep, batch: BatchLike
+) -> Check:
+    """The model with its new signature gives what the wrapped one gave, at the kept positions.
+
+    Raises VerificationError where it does not.
+    """
+    name = "signature: changed only where --allow-signature lets it"
+    sessions = []
+    for model in (wrapped, released):
+        with runnable(model) as source:
+            sessions.append(Session(source))
+    narrow = {n: _kept(v, coupling.axes.get(n, ()), keep) for n, v in batch.feeds.items()}
+    want, got = sessions[0].run(batch.feeds), sessions[1].run(narrow)
+    for output, value in got.items():
+        if not np.array_equal(value, _kept(want[output], coupling.axes[output], keep)):
+            text = f"{name}: output {output} differs"
+            raise VerificationError(text, hint="nothing was written; please report this model")
+    return Check(name, True, f"{len(got)} outputs equal on a batch")
+
+
+def _kept(value: Array, axes: Sequence[Term], keep: Keep) -> Array:
+    for axis, term in enumerate(axes):
+        if keep.cuts(term):
+            value = np.take(value, keep.flat(term), axis)
+    return value
 
 
 def _structure(proven: ir.Model, final: ir.Model, changed: frozenset[str]) -> Check:

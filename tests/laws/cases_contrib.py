@@ -173,6 +173,45 @@ def fused_conv(b: Build) -> str:
     return b.conv(two, 8, 4, 1)
 
 
+@contrib(cut=[4, (6, 4), (9, 4)], x=("B", 16))
+def transposed_batch(b: Build) -> str:
+    """[m, batch, k]: heads stand between rows and dims."""
+    h = b.Reshape(b.lin("x", 16, 24), [0, 4, 6])
+    y = b.FusedMatMul(h, b.w(6, 4, 9), domain=MS, transBatchA=1, transBatchB=1)  # [4, B, 9]
+    return b.lin(b.Reshape(b.Transpose(b.Relu(y), perm=[1, 0, 2]), [-1, 36]), 36, 5)
+
+
+@contrib(cut=[12], x=("B", 6))
+def old_name_of_fused_matmul(b: Build) -> str:
+    return b.lin(b.TransposeMatMul("x", b.w(12, 6), domain=MS, transB=1), 12, 4)
+
+
+@contrib(cut=[12, 7], x=("B", 6))
+def distances_to_learned_points(b: Build) -> str:
+    h = b.CDist(b.lin("x", 6, 12), b.w(7, 12), metric="euclidean", domain=MS)
+    return b.lin(h, 7, 4)
+
+
+@contrib(cut=[4, (6, 4)], x=("B", 16))
+def moved_by_ops_of_the_runtime(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 24), [0, 4, 6])
+    h = b.Squeeze(b.ExpandDims(h, b.const(-1, "int32"), domain=MS), [3])
+    return b.lin(b.Reshape(h, [0, 24]), 24, 4)
+
+
+@contrib(cut=[12, 2], x=("B", 6))
+def padded_and_picked_by_ops_of_the_runtime(b: Build) -> str:
+    h = b.Pad(b.lin("x", 6, 12), b.const([0, 1, 0, 2]), domain=MS)
+    h = b.GatherND(h, b.const([[1], [0]]), domain=MS)
+    return b.lin(h, 15, 4)
+
+
+@contrib(cut=[4], stays={3: "triangle"}, x=("B", 16))
+def triangles_of_the_runtime(b: Build) -> str:
+    h = b.Trilu(b.Reshape(b.lin("x", 16, 36), [0, 4, 3, 3]), domain=MS)
+    return b.lin(b.Reshape(h, [0, 36]), 36, 5)
+
+
 @contrib(cut=[9], stays={3: "spatial axis", 2: "spatial axis"}, x=("S", 6))
 def causal_conv(b: Build) -> str:
     """Channels with a state; the number of samples is run-time, that of steps is not."""

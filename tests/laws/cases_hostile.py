@@ -152,7 +152,8 @@ def deep_concatenation(b: Build) -> str:
 @hostile(cut=[12], stays={24: "no rule for"}, **TOKENS)
 def an_unknown_op_freezes_what_it_touches(b: Build) -> str:
     """And no further: the layer behind it may be cut."""
-    h = b.EyeLike(b.Squeeze(b.Slice(b.lin("x", 16, 24), [0], [1], [0]), [0]), dtype=1)
+    h = b.UnfoldTensor(b.lin("x", 16, 24), dim=-1, size=1, step=1, domain="com.microsoft")
+    h = b.Squeeze(h, [3])
     return b.lin(b.Relu(b.lin(h, 24, 12)), 12, 5)
 
 

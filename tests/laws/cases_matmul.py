@@ -198,9 +198,28 @@ def einsum_attention(b: Build) -> str:
     return b.Einsum(mixed, b.w(3, 4, 5), equation="bqhd,hdo->bqo")
 
 
-@contractions(cut=[], stays={12: "ellipsis"}, x=("B", "S", 6))
+@contractions(cut=[12, 9], x=("B", "S", 6))
 def einsum_with_an_ellipsis(b: Build) -> str:
-    return b.Einsum(b.lin("x", 6, 12), b.w(12, 4), equation="...i,io->...o")
+    h = b.Einsum(b.lin("x", 6, 12), b.w(12, 9), equation="...i,io->...o")
+    return b.Einsum(h, b.w(9, 4), equation="...i, ij")
+
+
+@contractions(cut=[4, (5, 4), (6, 4)])
+def einsum_with_an_ellipsis_that_broadcasts(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 24), [0, 4, 6])
+    h = b.Einsum(h, b.w(4, 6, 5), equation="b...i,...io->b...o")
+    return b.lin(b.Reshape(b.Relu(h), [0, 20]), 20, 5)
+
+
+@contractions(cut=[6])
+def einsum_of_diagonals(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 36), [0, 6, 6])
+    return b.lin(b.Einsum(h, equation="bii->bi"), 6, 5)
+
+
+@contractions(cut=[12, 9])
+def einsum_of_three_with_an_implicit_result(b: Build) -> str:
+    return b.lin(b.Einsum(b.lin("x", 16, 12), b.w(12), b.w(12, 9), equation="bi,i,io"), 9, 5)
 
 
 @contractions(cut=[4, 6])

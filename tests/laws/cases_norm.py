@@ -193,3 +193,21 @@ def group_normalization_after_a_vector_per_channel_of_a_group(b: Build) -> str:
     h = b.Reshape(b.Mul(h, b.w(6, 1, 1, scale=1.0)), [0, 24, 10, 10])
     h = b.GroupNormalization(h, b.w(24), b.w(24), num_groups=4)
     return b.conv(b.Relu(h), 24, 5, 1)
+
+
+@norms(opsets=(9, 13), cut=[8], x=("B", 3, 6, 6))
+def standardised_per_channel(b: Build) -> str:
+    return b.conv(b.MeanVarianceNormalization(b.conv("x", 3, 8)), 8, 4, 1)
+
+
+@norms(opsets=(13,), cut=[], stays={8: "normalised over"}, x=("B", 3, 6, 6))
+def standardised_over_channels(b: Build) -> str:
+    h = b.MeanVarianceNormalization(b.conv("x", 3, 8), axes=[0, 1, 2, 3])
+    return b.conv(h, 8, 4, 1)
+
+
+@norms(opsets=(13,), cut=[4], stays={6: ""}, x=(16,))
+def standardised_beside_a_residual(b: Build) -> str:
+    h = b.Add(b.Reshape(b.MatMul("x", b.w(16, 24)), [1, 4, 1, 6]), b.w(6, scale=1.0))
+    h = b.Add(h, b.MeanVarianceNormalization(h))
+    return b.MatMul(b.Reshape(b.Sigmoid(h), [24]), b.w(24, 5))

@@ -132,7 +132,7 @@ def shape_with_bounds(b: Build) -> str:
     return b.lin(b.Mul(b.Div(h, width), rows), 32, 5)
 
 
-@reshapes(cut=[], stays={32: "rounds"}, x=(3, 16))
+@reshapes(cut=[], stays={32: "computed at run time"}, x=(3, 16))
 def positions_of_a_cut_axis(b: Build) -> str:
     """0..31 as data, counted from the shape of the layer that they are added to."""
     h = b.lin("x", 16, 32)

@@ -15,11 +15,13 @@ from cases_function import function
 from cases_hostile import hostile
 from cases_matmul import contractions
 from cases_norm import norms
+from cases_opaque import MAKERS, opaque
 from cases_order import ordered
 from cases_qlinear import qlinear
 from cases_quantized import quantized
 from cases_recurrent import recurrent
 from cases_reduce import reductions
+from cases_regions import regions
 from cases_reshape import reshapes
 from cases_select import selections
 from cases_spatial import spatial
@@ -46,6 +48,8 @@ FAMILIES = {
     "flow": flow,
     "function": function,
     "contrib": contrib,
+    "opaque": opaque,
+    "regions": regions,
     "attention": attentions,
 }
 CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
@@ -76,6 +80,12 @@ def test_cases_have_names_of_their_own() -> None:
 NOTHING_TO_CUT = {
     "Identity": "canonical form takes it out, but before an output",
     "ScatterElements": "a write that is dropped is not a zero that is written: all axes are frozen",
+    "Scatter": "as ScatterElements",
+    "AffineGrid": "axes of a map and of places are geometry",
+    "MaxUnpool": "places are numbered through all axes",
+    "NegativeLogLikelihoodLoss": "labels are positions of classes",
+    "SoftmaxCrossEntropyLoss": "labels are positions of classes",
+    **dict.fromkeys(MAKERS, "no axis passes"),
 }
 
 
