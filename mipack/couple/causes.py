@@ -38,6 +38,7 @@ _PATTERNS = {
         "directions",
         "steps",
         "triangle",
+        "a table of several layers",
         "rounds",
         "features are counted by attributes",
         "padded axis",

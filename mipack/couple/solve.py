@@ -20,6 +20,7 @@ from mipack.couple.families import Contexts, contexts
 from mipack.couple.flow import tie_bodies
 from mipack.couple.function import defined, fixed
 from mipack.couple.naming import group_kinds, group_names
+from mipack.couple.tables import Tables
 from mipack.graph.bodies import FLOW, bodies
 from mipack.graph.probe import Probe, constant_arrays
 from mipack.graph.view import Linear, NodeView, Statements
@@ -117,6 +118,7 @@ class _Solver:
         self.layout, self.said = Layout(), Statements()
         self.constants = constant_arrays(model)
         self.terms: dict[str, list[Term]] = {}
+        self.tables: Tables | None = None
         self.unknown: dict[str, int] = {}
         opset = model.graph.opset_imports.get("")
         self.opset = int(opset or model.graph.opset_imports.get("ai.onnx", 17))
@@ -133,8 +135,11 @@ class _Solver:
                 if (value.name or "", axis) not in self.released:
                     why = f"interface: {value.name} belongs to the signature"
                     self.layout.freeze(term, why)
+        self.tables = Tables(self.model, self.probe, self.layout, self.said)
         for node in self.model.graph:
             self.node(node)
+        self.layout.settle()
+        self.tables.settle()
         self.layout.settle()
         for terms in self.terms.values():
             for term in terms:
@@ -166,6 +171,8 @@ class _Solver:
         if problem or apply is None:
             self._freeze_node(node, view, problem)
             return
+        if self.tables is not None:
+            self.terms |= self.tables.untie(view)
         try:
             apply(view)
         except (Inexpressible, IndexError, KeyError, TypeError, ValueError) as error:

@@ -95,6 +95,9 @@ class Statements:
     """Quantised value -> (the value that means zero in it, the axis that it is a vector along)."""
     averaged: dict[ir.Node, list[Term]] = field(default_factory=dict)
     """The axes that a node takes statistics over."""
+    edges: dict[tuple[ir.Node, int], str] = field(default_factory=dict)
+    """Operands that may be other positions of a table than its other uses -> the name that their
+    axes are under."""
 
 
 class NodeView:

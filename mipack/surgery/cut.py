@@ -18,8 +18,9 @@ from mipack.couple.solve import Coupling
 from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
 from mipack.graph.view import Encoding, Pin
-from mipack.layout import Term, factors, find, is_static, size_of
+from mipack.layout import Term, factors, find, is_static, leaves, show, size_of
 from mipack.runtime.collector import paused_collector
+from mipack.surgery.compact import compacted, rows_of
 from mipack.surgery.interface import wrap
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
@@ -47,6 +48,7 @@ class _Surgeon:
     def run(self) -> ir.Model:
         for name in self.coupling.constants:
             self._slice(name)
+        self._select()
         for pin in self.coupling.said.pins:
             if self.keep.cuts(pin.term):
                 write_down(self.twin[pin.node], pin)
@@ -74,6 +76,22 @@ class _Surgeon:
             return
         array = self.coupling.constants[name][self.keep.index(axes)]
         set_weight(self.graph, name, np.ascontiguousarray(array))
+
+    # -- uses of tables
+
+    def _select(self) -> None:
+        """Each use of a shared table reads the positions that it keeps; uses that keep the same
+        ones read the same."""
+        selected: dict[tuple[object, ...], ir.Value] = {}
+        for (original, slot), name in self.coupling.said.edges.items():
+            node, axes = self.twin[original], self.coupling.axes[name]
+            table, over = node.inputs[slot], {t for axis in axes for t in leaves(axis)}
+            assert table is not None
+            key = (table, *map(show, axes))
+            if key not in selected:
+                rows, emit = rows_of(axes, self.keep, over), self.write.before(node)
+                selected[key] = compacted(table, rows, self.keep, self.write, emit)
+            node.replace_input_with(slot, selected[key])
 
     # -- sizes written in attributes and operands
 
