@@ -81,7 +81,7 @@ class Tables:
 
 
 def _free_leaves(axes: list[Term]) -> frozenset[Term]:
-    listed = (leaf for term in axes for leaf in leaves(term))
+    listed = (leaf for term in axes for leaf in leaves(term) if size_of(leaf) != UNIT)
     return frozenset(leaf for leaf in listed if is_static(leaf) and not leaf.frozen)
 
 

@@ -25,6 +25,7 @@ from cases_regions import regions
 from cases_reshape import reshapes
 from cases_select import selections
 from cases_spatial import spatial
+from cases_tables import tables
 from lawkit import ROUNDING, Studied, check_groups
 
 from mipack.layout import leaves
@@ -51,6 +52,7 @@ FAMILIES = {
     "opaque": opaque,
     "regions": regions,
     "attention": attentions,
+    "tables": tables,
 }
 CASES = {f"{family}:{case.name}": case for family, cases in FAMILIES.items() for case in cases}
 SEEDS = (0, 1)

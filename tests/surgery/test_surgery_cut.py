@@ -395,3 +395,40 @@ def test_a_scale_that_is_given_stays() -> None:
     y = b.MultiHeadAttention(q, k, v, domain="com.microsoft", num_heads=4, scale=0.3)
     pruned = cut_to(study(b, b.lin(y, 24, 5)), {6: [0, 2]})
     assert attribute(pruned, "MultiHeadAttention", "scale") == pytest.approx(0.3)
+
+
+def two_layers_of_one_table() -> tuple[Studied, str]:
+    """The first layer reads the table twice, the second once."""
+    b = Build(x=("B", 6, 16))
+    table = b.w(6, 8)
+    h = b.lin(b.Mul(b.Sigmoid(b.Add(b.lin("x", 16, 8), table)), table), 8, 16)
+    return study(b, b.lin(b.Add(b.lin(h, 16, 8), table), 8, 5)), table
+
+
+def test_each_layer_reads_the_positions_of_a_table_that_it_keeps() -> None:
+    studied, table = two_layers_of_one_table()
+    first, second = (g for g in studied.cuttable if g.size == 8)
+    kept = {first: np.array([0, 2, 7]), second: np.array([1, 2])}
+    pruned = cut(studied.coupling, Keep.of(kept))
+    gathers = [node for node in pruned.graph if node.op_type == "Gather"]
+    assert sorted(operand(pruned, "Gather", 1, k) for k in range(2)) == [[0, 2, 7], [1, 2]]
+    assert [len(node.outputs[0].uses()) for node in gathers] == [2, 1]
+    assert {node.inputs[0].name for node in gathers if node.inputs[0]} == {table}
+    assert weights(pruned)[table] == (6, 8)
+
+
+def test_a_layer_that_stays_whole_reads_the_whole_table() -> None:
+    studied, table = two_layers_of_one_table()
+    second = [g for g in studied.cuttable if g.size == 8][1]
+    pruned = cut(studied.coupling, Keep.of({second: np.array([1, 2])}))
+    reads = [node.op_type for node, _ in pruned.graph.initializers[table].uses()]
+    assert sorted(reads) == ["Add", "Gather", "Mul"]
+
+
+def test_a_table_of_one_layer_is_cut_itself() -> None:
+    b = Build(x=("B", 6, 16))
+    table = b.w(6, 8)
+    h = b.Mul(b.Sigmoid(b.Add(b.lin("x", 16, 8), table)), table)
+    pruned = cut_to(study(b, b.lin(h, 8, 5)), {8: [1, 2, 5]})
+    assert weights(pruned)[table] == (6, 3)
+    assert all(node.op_type != "Gather" for node in pruned.graph)
