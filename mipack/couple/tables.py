@@ -10,6 +10,7 @@ else reads the table, it is cut like any other tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 
 import onnx_ir as ir
 
@@ -54,12 +55,12 @@ class Tables:
                 yield view.inputs[slot], fresh
 
     def _untied(self, term: Term) -> Term:
-        """A term of the same size with static factors of its own."""
+        """A term of the same size with static factors of its own, around one dynamic size."""
         if is_static(term):
             return term if size_of(term) == UNIT else self._layout.atom(size_of(term))
         row = [t if not is_static(t) else self._layout.atom(size_of(t)) for t in factors(term)]
-        dynamic = sum(not is_static(t) for t in row)
-        return self._layout.prod(row) if dynamic == 1 and len(row) > 1 else term
+        runs = [static for static, _ in groupby(row, is_static)]
+        return self._layout.prod(row) if runs.count(False) == 1 < len(runs) else term
 
     def settle(self) -> None:
         """Once all equations are known: tie what is tied anyway, let other tables be whole."""
@@ -101,7 +102,7 @@ def _shared(model: ir.Model, probe: Probe) -> Iterator[list[Use]]:
             else:
                 mixed.add(root(name))
     for name, listed in uses.items():
-        if name not in mixed and len(listed) > 1:
+        if name not in mixed:
             yield listed
 
 
@@ -111,7 +112,7 @@ def _tables(graph: ir.Graph, probe: Probe) -> dict[str, ir.Value]:
     found = {v.name or "": v for v in (*inputs, *graph.initializers.values())}
     for node in graph:
         read = [v.name for v in node.inputs if v is not None and v.name]
-        pure = bool(read) and all(name in found for name in read)
+        pure = all(name in found for name in read)
         if node.op_type in COUNTS or (pure and _makes_table(node, probe)):
             found.update((v.name, v) for v in node.outputs if v.name)
     return found

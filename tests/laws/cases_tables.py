@@ -35,8 +35,41 @@ def waves_of_two_layers(b: Build) -> str:
 def waves_of_one_layer(b: Build) -> str:
     """Read twice, by what is tied anyway: the frequencies are cut."""
     table, x = waves(b, 8), b.lin("x", 16, 16)
-    h = b.Mul(b.lin(x, 16, 8), table)
-    return b.lin(b.Add(x, b.lin(b.Add(h, b.Mul(b.lin(x, 16, 8), table)), 8, 16)), 16, 5)
+    h = b.Mul(b.lin(x, 16, 8), b.Unsqueeze(table, [0]))
+    k = b.Mul(b.lin(x, 16, 8), b.Unsqueeze(b.Cos(table), [0]))
+    return b.lin(b.Add(x, b.lin(b.Add(h, k), 8, 16)), 16, 5)
+
+
+@tables(cut=[16, 8, 8], **TOKENS)
+def waves_of_one_layer_and_positions_of_another(b: Build) -> str:
+    """[S, 1] ties nothing: the waves are one layer's, their frequencies are cut."""
+    column = waves(b, 1)
+    table = b.Sin(b.Mul(column, b.positive(1, 8)))
+    x = b.lin("x", 16, 16)
+    h = b.Add(b.Mul(b.lin(x, 16, 8), table), b.Mul(b.lin(x, 16, 8), table))
+    return b.lin(residual(b, b.Add(x, b.lin(h, 8, 16)), column, 8), 16, 5)
+
+
+@tables(cut=[16], stays={8: "interface"}, x=("B", "S", 16), y=("B", "S", 8))
+def a_float_input_is_no_table(b: Build) -> str:
+    h = residual(b, residual(b, b.lin("x", 16, 16), "y", 8), "y", 8)
+    return b.lin(h, 16, 5)
+
+
+@tables(cut=[16], stays={8: "interface"}, **TOKENS)
+def a_table_of_layers_that_stay_anyway(b: Build) -> tuple[str, str, str]:
+    table, h = waves(b, 8), b.lin("x", 16, 16)
+    first, second = (b.Mul(b.lin(h, 16, 8), table) for _ in range(2))
+    return b.lin(h, 16, 5), first, second
+
+
+@tables(cut=[16, 8, 8, 8], **TOKENS)
+def tables_of_one_scale(b: Build) -> str:
+    """A number ties no tables: a weight product with one of them leaves the other free."""
+    scale = b.Sqrt(b.Cast(b.Size("x"), to=1))
+    table, other = (b.Div(waves(b, 8), scale) for _ in range(2))
+    h = residual(b, residual(b, b.lin("x", 16, 16), table, 8), table, 8)
+    return b.Add(b.lin(h, 16, 5), b.lin(other, 8, 5))
 
 
 @tables(cut=[16, 8, 8], x=("B", 32, 16))
@@ -46,12 +79,16 @@ def a_constant_of_two_layers(b: Build) -> str:
     return b.lin(h, 16, 5)
 
 
-def distances(b: Build) -> str:
-    """[H, S, S]: a bias per head, of a table of distances."""
+def apart(b: Build) -> str:
+    """[S, S]: distances of positions."""
     count = b.Squeeze(b.Gather(b.Shape("x"), [1]), [0])
     places = b.Range(np.int64(0), count, np.int64(1))
-    apart = b.Abs(b.Sub(b.Unsqueeze(places, [0]), b.Unsqueeze(places, [1])))
-    return str(b.Transpose(b.Gather(MATRIX[:, :4], apart), perm=[2, 0, 1]))
+    return str(b.Abs(b.Sub(b.Unsqueeze(places, [0]), b.Unsqueeze(places, [1]))))
+
+
+def distances(b: Build, places: str, first: int = 0) -> str:
+    """[H, S, S]: a bias per head, of a table of distances."""
+    return str(b.Transpose(b.Gather(MATRIX[:, first : first + 4], places), perm=[2, 0, 1]))
 
 
 def attention(b: Build, x: str, bias: str) -> str:
@@ -63,9 +100,19 @@ def attention(b: Build, x: str, bias: str) -> str:
 
 @tables(cut=[16, 4, (6, 4), (6, 4), 4, (6, 4), (6, 4)], **TOKENS)
 def biases_of_distances(b: Build) -> str:
-    bias = distances(b)
+    bias = distances(b, apart(b))
     h = attention(b, attention(b, b.lin("x", 16, 16), bias), bias)
     return b.lin(h, 16, 5)
+
+
+@tables(cut=[16, 4, (6, 4), (6, 4), 4, (6, 4), (6, 4), 4], **TOKENS)
+def biases_of_the_same_distances(b: Build) -> str:
+    """Places tie no tables: a weight product with one of them leaves the other free."""
+    places = apart(b)
+    bias, other = distances(b, places), distances(b, places, 4)
+    h = attention(b, attention(b, b.lin("x", 16, 16), bias), bias)
+    means = b.ReduceMax(b.Transpose(other, perm=[1, 2, 0]), [1], keepdims=0)
+    return b.Add(b.lin(h, 16, 5), b.lin(means, 4, 5))
 
 
 @tables(cut=[16, 4, (6, 4), (6, 4), 4, (6, 4), (6, 4)], **TOKENS)
@@ -150,3 +197,24 @@ def a_table_from_an_embedding_that_is_projected(b: Build) -> str:
     table = b.MatMul(waves(b, 8), b.w(8, 8))
     h = residual(b, residual(b, b.lin("x", 16, 16), table, 8), table, 8)
     return b.lin(h, 16, 5)
+
+
+def flat(b: Build, x: str) -> str:
+    """[B, 4, S, ..] -> [B x 4 x S, ..]"""
+    return str(b.Reshape(x, b.Concat([-1], b.Gather(b.Shape(x), [3]), axis=0)))
+
+
+@tables(cut=[16, 4, (6, 4), (6, 4)], **TOKENS)
+def heads_between_two_unknown_sizes(b: Build) -> str:
+    """[B x H x S, 1] cannot be taken apart: all layers keep the same heads."""
+    size, length = b.Gather(b.Shape("x"), [0]), b.Unsqueeze(b.Squeeze(waves(b, 1), [1]), [1])
+    shape = b.Concat(size, [4], b.Gather(b.Shape("x"), [1]), [1], axis=0)
+    table = flat(b, b.Add(b.Expand(b.const(MATRIX[:4, :1, None]), shape), length))
+
+    def layer(x: str) -> str:
+        h = b.heads(b.lin(x, 16, 24), 4, 6)
+        h = b.Reshape(b.Mul(flat(b, h), table), b.Shape(h))
+        return str(b.Add(x, b.lin(b.Reshape(b.Transpose(h, perm=[0, 2, 1, 3]), [0, -1, 24]),
+                                  24, 16)))  # fmt: skip
+
+    return b.lin(layer(layer(b.lin("x", 16, 16))), 16, 5)
