@@ -66,13 +66,21 @@ class Tables:
         """Once all equations are known: tie what is tied anyway, let other tables be whole."""
         for uses in self._families:
             opened = [use for use in uses if use in self._fresh]
-            if len({_free_leaves(self._fresh[use]) for use in opened}) > 1:
+            if self._apart(opened):
                 self._keep_whole(opened)
                 continue
             for use in opened:
                 for own, fresh in zip(self._own[use], self._fresh[use], strict=True):
                     self._layout.equal(own, fresh, f"{use[0].op_type} {use[0].name}")
                 del self._said.edges[use]
+
+    def _apart(self, uses: list[Use]) -> bool:
+        """Whether uses keep different units of one axis."""
+        kept: dict[frozenset[Term], set[frozenset[Term]]] = {}
+        for use in uses:
+            for own, fresh in zip(self._own[use], self._fresh[use], strict=True):
+                kept.setdefault(frozenset(leaves(own)), set()).add(_free_leaves(fresh))
+        return any(len(choices) > 1 for choices in kept.values())
 
     def _keep_whole(self, uses: list[Use]) -> None:
         for use in uses:
@@ -81,9 +89,8 @@ class Tables:
                 self._said.together.append((fresh,))  # one list of positions: not per head
 
 
-def _free_leaves(axes: list[Term]) -> frozenset[Term]:
-    listed = (leaf for term in axes for leaf in leaves(term) if size_of(leaf) != UNIT)
-    return frozenset(leaf for leaf in listed if is_static(leaf) and not leaf.frozen)
+def _free_leaves(axis: Term) -> frozenset[Term]:
+    return frozenset(leaf for leaf in leaves(axis) if is_static(leaf) and not leaf.frozen)
 
 
 def _shared(model: ir.Model, probe: Probe) -> Iterator[list[Use]]:

@@ -432,3 +432,16 @@ def test_a_table_of_one_layer_is_cut_itself() -> None:
     pruned = cut_to(study(b, b.lin(h, 8, 5)), {8: [1, 2, 5]})
     assert weights(pruned)[table] == (6, 3)
     assert all(node.op_type != "Gather" for node in pruned.graph)
+
+
+def test_axes_of_one_unit_tell_no_layers_apart() -> None:
+    """[S, 1] and views of it with more ones: the other table is one layer's, and is cut itself."""
+    b = Build(x=("B", 6, 16))
+    column, row = b.w(6, 1), b.w(1, 8)
+    places = b.Mul(column, b.Cast(b.Size("x"), to=TensorProto.FLOAT))
+    table = b.Add(places, row)
+    h = b.Mul(b.lin("x", 16, 8), b.Unsqueeze(table, [0]))
+    h = b.Add(b.lin(b.Add(h, b.Unsqueeze(b.Cos(table), [0])), 8, 24), places)
+    studied = study(b, b.lin(h, 24, 5))
+    assert not studied.coupling.said.edges
+    assert weights(cut_to(studied, {8: [1, 2, 5]}))[row] == (1, 3)
