@@ -3,8 +3,8 @@
 Three shapes of graph, each at several sizes: chains of dense layers, stacks of attention blocks and
 one Concat of many branches; or a model of your own with --model FILE. A model is read, brought to
 canonical form, probed and coupled ("couple"), then cut to half of every group; each is timed once
-in a process of its own, with its peak memory. Coupling includes a session of ONNX Runtime with every
-tensor exposed and two runs of it ("runtime").
+in a process of its own, with its peak memory. Coupling includes a session of ONNX Runtime with all
+values exposed and two runs of it ("runtime").
 """
 
 from __future__ import annotations
