@@ -1,9 +1,10 @@
 """Seconds of coupling and surgery by the number of nodes: python benchmarks/scale.py [NODES ...]
 
 Three shapes of graph, each at several sizes: chains of dense layers, stacks of attention blocks and
-one Concat of many branches. A model is made in memory, read, brought to canonical form, probed,
-coupled and cut to half of every group; every step is timed once in a process of its own, with its
-peak memory. Probing includes two runs by ONNX Runtime, which make most of the time of large graphs.
+one Concat of many branches; or a model of your own with --model FILE. A model is read, brought to
+canonical form, probed and coupled ("couple"), then cut to half of every group; each is timed once
+in a process of its own, with its peak memory. Coupling includes a session of ONNX Runtime with all
+values exposed and two runs of it ("runtime").
 """
 
 from __future__ import annotations
@@ -101,21 +102,40 @@ SHAPES: dict[str, Callable[[int], onnx.ModelProto]] = {
 }
 
 
-def measure(shape: str, nodes: int) -> dict[str, float]:
+def measure(model: onnx.ModelProto | Path) -> dict[str, float]:
     """Seconds per step and the peak memory in MB, of this process."""
+    import mipack.graph.probe as probing
     from mipack.prepare import prepare
     from mipack.runtime.machine import peak_memory
     from mipack.surgery.cut import cut
     from mipack.surgery.keep import Keep
 
-    proto = SHAPES[shape](nodes)
-    prepare(SHAPES[shape](10))  # what is imported on first use
+    prepare(chain(10))  # what is imported on first use
+    opened, running = probing.session_with, [0.0]
+
+    def timed(*args: Any, **options: Any) -> Any:
+        before = time.perf_counter()
+        session = opened(*args, **options)
+        run = session.run
+
+        def run_timed(*given: Any, **how: Any) -> Any:
+            at = time.perf_counter()
+            found = run(*given, **how)
+            running[0] += time.perf_counter() - at
+            return found
+
+        session.run = run_timed
+        running[0] += time.perf_counter() - before
+        return session
+
+    probing.session_with = timed
     start = time.perf_counter()
-    coupling = prepare(proto).coupling
+    coupling = prepare(model).coupling
     coupled = time.perf_counter()
     cut(coupling, Keep.of({group: half(group) for group in coupling.free}))
     done = time.perf_counter()
     seconds = {"couple": coupled - start, "cut": done - coupled, "all": done - start}
+    seconds["runtime"] = running[0]
     memory = (peak_memory() or 0) / 2**20
     return {name: round(value, 2) for name, value in seconds.items()} | {"peak MB": round(memory)}
 
@@ -131,11 +151,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nodes", nargs="*", type=int, default=NODES)
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
+    parser.add_argument("--model", type=Path, help="measure this file instead")
     parser.add_argument("--one", action="store_true", help="measure one case here")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.shapes[0], options.nodes[0])))
+    if options.one or options.model:
+        made = options.model or SHAPES[options.shapes[0]](options.nodes[0])
+        print(json.dumps(measure(made)))
         return
     records = []
     for shape in options.shapes:

@@ -18,13 +18,15 @@ import onnx
 import onnx_ir as ir
 
 from mipack.errors import InputError
-from mipack.graph.bodies import run_bodies
+from mipack.graph.bodies import bodies, captured, reads, run_bodies
 from mipack.graph.load import EXTERNAL_ABOVE, runnable, to_proto, weight_bytes
 from mipack.layout import Size
 from mipack.runtime.session import Arrays, Feeds, Session
 
 SMALL = 65_536
 """Values of at most this many elements are remembered."""
+EXPOSED_BYTES, SLICES = 1 << 30, 16
+"""A probe holds about so many bytes of inner values at once, in so many slices at most."""
 OPAQUE = {"ConstantOfShape", "Expand"}
 """Ops whose result is data even where the shape that they read is known."""
 FLOATING = ("float", "bfloat")
@@ -49,8 +51,7 @@ def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
     Raises InputError where the runtime refuses the feeds, UnsupportedError where it cannot run
     the model.
     """
-    with exposed(model) as session:
-        first, second = ({**f, **session.run(f)} for f in feeds)
+    first, second = _run_exposed(model, feeds)
     for values in (first, second):
         for inside in run_bodies(model, values):
             values.update(inside)
@@ -87,6 +88,37 @@ def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
         and len(shape) <= 1
     }
     return Probe(shapes, dtypes, known, vectors, counted)
+
+
+def _run_exposed(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> tuple[Arrays, Arrays]:
+    """Every value of the main graph in both runs, exposed in slices so that memory is bound.
+
+    Of a large array that no body reads only shape and type are remembered.
+    """
+    made = [v.name for node in model.graph for v in node.outputs if v.name]
+    needed = {v.name for node in model.graph for body in bodies(node) for v in captured(body)}
+    needed.update(v.name for node in model.graph if bodies(node) for v in reads(node))
+    found: tuple[Arrays, Arrays] = (dict(feeds[0]), dict(feeds[1]))
+    slices = _slices(len(made), feeds)
+    for part in range(slices):
+        session = session_with(model, made[part::slices], optimize=False)
+        for values, feed in zip(found, feeds, strict=True):
+            for name, value in session.run(feed).items():
+                values[name] = value if name in needed else _outline(value)
+    return found
+
+
+def _slices(count: int, feeds: tuple[Feeds, Feeds]) -> int:
+    """How often the model is run: as if every value were as large as the largest input."""
+    largest = max((np.asarray(a).nbytes for feed in feeds for a in feed.values()), default=0)
+    return min(SLICES, 1 + 2 * count * largest // EXPOSED_BYTES)
+
+
+def _outline(value: Any) -> Any:
+    """An array of this shape and type that takes no memory, where the numbers are too many."""
+    if not isinstance(value, np.ndarray) or value.size <= SMALL or value.dtype == object:
+        return value
+    return np.broadcast_to(np.zeros((), value.dtype), value.shape)
 
 
 class exposed:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import mipack.ops  # noqa: F401 - registers the rules
+from mipack.graph.bodies import FLOW
 from mipack.graph.load import OLDEST_OPSET
 from mipack.ops.registry import families, standard_ops
 
@@ -23,12 +24,16 @@ def table() -> str:
     """The table as markdown."""
     standard = standard_ops(OLDEST_OPSET, NEWEST_OPSET)
     ruled = families()
-    known = {op for ops in ruled.values() for op in ops}
+    known = {op for ops in ruled.values() for op in ops} | set(FLOW)
     bodies = [op for op, found in standard.items() if op not in known and found.body]
     rest = [op for op, found in standard.items() if op not in known and not found.body]
     spelled = {op: _spelled(op, found.versions) for op, found in standard.items()}
     rows: list[tuple[str, Iterable[str]]] = [(f"`{file}.py`", ops) for file, ops in ruled.items()]
-    rows += [("no rule, a function body", bodies), ("no rule: frozen by name", rest)]
+    rows += [
+        ("their bodies (`couple/flow.py`)", FLOW),
+        ("no rule: coupled through their function body, where it runs", bodies),
+        ("no rule: frozen by name", rest),
+    ]
     lines = ["| rules | ops (versions) |", "|---|---|"]
     return "\n".join([*lines, *(_row(title, ops, spelled) for title, ops in rows)]) + "\n"
 

@@ -241,3 +241,16 @@ def test_real_inputs_that_are_refused_say_what_the_runtime_said() -> None:
     real = [{"x": np.ones((4, 17), np.float32)}]
     with pytest.raises(InputError, match="refused"):
         pair(b, [b.lin("x", 16, 5)], real)
+
+
+def test_slices_show_the_same_as_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large models are run several times, each time with some of their values exposed."""
+    b = Build(x=("B", "S", 16))
+    h = b.attend(*(b.heads(b.lin("x", 16, 12), 3, 4) for _ in range(3)), 3, 4)
+    form = canonical(from_proto(b.proto([b.lin(h, 12, 5)], 17)))
+    whole = probe(form, b.feeds()[:2])
+    monkeypatch.setattr("mipack.graph.probe.EXPOSED_BYTES", 1_000)
+    monkeypatch.setattr("mipack.graph.probe.SMALL", 16)
+    sliced = probe(form, b.feeds()[:2])
+    assert (sliced.shapes, sliced.dtypes) == (whole.shapes, whole.dtypes)
+    assert sliced.known.keys() <= whole.known.keys()

@@ -22,6 +22,7 @@ from mipack.couple.solve import Coupling, Group, couple
 from mipack.graph.canonical import canonical
 from mipack.graph.load import from_proto
 from mipack.graph.probe import exposed, probe
+from mipack.graph.unbind import unbind
 from mipack.layout import factors, is_static, size_of
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
@@ -238,10 +239,13 @@ def study(build: Build, outputs: Sequence[str] | str, opset: int = 18) -> Studie
     return coupled(build.proto(listed, opset), build.feeds())
 
 
-def coupled(proto: onnx.ModelProto, feeds: tuple[Feeds, ...]) -> Studied:
+def coupled(proto: onnx.ModelProto, feeds: tuple[Feeds, ...], *, apart: bool = True) -> Studied:
     """The same for any model; the first two feeds are probed with."""
     model = canonical(from_proto(proto))
-    return Studied(couple(model, probe(model, (feeds[0], feeds[1]))), feeds)
+    probed = probe(model, (feeds[0], feeds[1]))
+    if apart and unbind(model, probed):
+        probed = probe(model, (feeds[0], feeds[1]))
+    return Studied(couple(model, probed), feeds)
 
 
 # ---------------------------------------------------------------- cases
