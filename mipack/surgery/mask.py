@@ -60,8 +60,8 @@ class _Masker:
         twins = dict(zip(self.graph.all_nodes(), originals, strict=True))
         for node, original in twins.items():
             averaged = self.coupling.said.averaged.get(original, ())
-            over = {leaf for term in averaged for leaf in leaves(term) if self.keep.cuts(leaf)}
-            if over:
+            over = self.keep.only({leaf for term in averaged for leaf in leaves(term)})
+            if over.tables:
                 self._compact(node, original, over)
                 shown = [self._spread_out(node, value, over) for value in node.outputs]
             else:
@@ -71,22 +71,23 @@ class _Masker:
                     self._mask(node, value)
         return self.model
 
-    def _compact(self, node: ir.Node, original: ir.Node, over: set[Term]) -> None:
-        """Let a node see the kept positions alone, along axes that it takes statistics over."""
+    def _compact(self, node: ir.Node, original: ir.Node, over: Keep) -> None:
+        """Let a node see the kept units alone, of what it takes statistics over."""
         for slot, before in enumerate(original.inputs):
             value, rows = node.inputs[slot], self._rows(before, over)
             if value is not None:
                 emit = self.write.before(node)
-                node.replace_input_with(slot, compacted(value, rows, self.keep, self.write, emit))
+                node.replace_input_with(slot, compacted(value, rows, over, self.write, emit))
         for encoding in self.coupling.said.encodings:
-            if encoding.node is original and isinstance(encoding.slot, str):
-                respell(node, encoding.slot, [encoding], self.keep)
+            written = encoding.node is original and isinstance(encoding.slot, str)
+            if written and over.cuts(encoding.term):
+                respell(node, str(encoding.slot), [encoding], over)
 
-    def _spread_out(self, node: ir.Node, result: ir.Value, over: set[Term]) -> ir.Value:
+    def _spread_out(self, node: ir.Node, result: ir.Value, over: Keep) -> ir.Value:
         """A result at its original positions; what comes between is masked next."""
         users, name = list(result.uses()), result.name or ""
         emit = self.write.behind(node)
-        value = spread_out(result, self._rows(result, over), self.keep, self.write, emit)
+        value = spread_out(result, self._rows(result, over), over, self.write, emit)
         if value is not result:
             result.name = self.write.fresh(f"{name}.kept")
             value.name, value.type = name, result.type
@@ -95,9 +96,9 @@ class _Masker:
             _hand_out(node, result, value)
         return value
 
-    def _rows(self, value: ir.Value | None, over: set[Term]) -> list[list[Piece]]:
+    def _rows(self, value: ir.Value | None, over: Keep) -> list[list[Piece]]:
         axes = self.coupling.axes.get(value.name or "", ()) if value is not None else ()
-        return rows_of(axes, self.keep, over)
+        return rows_of(axes, over)
 
     def _silent(self, value: ir.Value) -> bool:
         """Whether this value is a tensor of numbers with cut units that a mask can express."""

@@ -224,7 +224,7 @@ def one_unit_by_a_matrix_of_one_number(b: Build) -> list[str]:
     return [b.lin(b.Reshape(one, [-1, 1]), 1, 5), b.lin(h, 24, 5)]
 
 
-@selections(x=("B", "S", 16), cut=[6, (6, 6)])
+@selections(x=("B", "S", 16), cut=[6, (6, 6), (6, 6)])
 def packed_then_unbound(b: Build) -> str:
     """[B, S, 3, H, D] with H = D, transposed, then 0, 1, 2 picked."""
     p = b.Reshape(b.lin("x", 16, 108), [0, -1, 3, 6, 6])

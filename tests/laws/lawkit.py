@@ -22,6 +22,7 @@ from mipack.couple.solve import Coupling, Group, couple
 from mipack.graph.canonical import canonical
 from mipack.graph.load import from_proto
 from mipack.graph.probe import exposed, probe
+from mipack.graph.unbind import unbind
 from mipack.layout import factors, is_static, size_of
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
@@ -233,7 +234,7 @@ def _along(axis: int, rank: int) -> list[int]:
 
 
 def study(build: Build, outputs: Sequence[str] | str, opset: int = 18) -> Studied:
-    """Canonical form, probe, couple."""
+    """Canonical form, probe, packed parts on ways of their own, couple."""
     listed = [outputs] if isinstance(outputs, str) else list(outputs)
     return coupled(build.proto(listed, opset), build.feeds())
 
@@ -241,7 +242,10 @@ def study(build: Build, outputs: Sequence[str] | str, opset: int = 18) -> Studie
 def coupled(proto: onnx.ModelProto, feeds: tuple[Feeds, ...]) -> Studied:
     """The same for any model; the first two feeds are probed with."""
     model = canonical(from_proto(proto))
-    return Studied(couple(model, probe(model, (feeds[0], feeds[1]))), feeds)
+    found = probe(model, (feeds[0], feeds[1]))
+    if unbind(model, found):
+        found = probe(model, (feeds[0], feeds[1]))
+    return Studied(couple(model, found), feeds)
 
 
 # ---------------------------------------------------------------- cases
