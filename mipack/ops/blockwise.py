@@ -35,8 +35,8 @@ def matmul_nbits(n: NodeView) -> None:
         n.eq(n.x(5)[0], rows)
     n.encode("N", None, y[-1])
     n.encode("K", None, a[-1])
-    for walked in (y[-1], a[-1]):
-        n.together(*a[:-1], walked)
+    n.mixed(a, [len(a) - 1])
+    n.together(blocks)  # goes as a whole: the places inside of it are no contexts
     n.macs(*y, a[-1])
 
 
@@ -74,8 +74,8 @@ def matmul_bnb4(n: NodeView) -> None:
     n.eq(n.x(2)[0], n.prod(rows, blocks))
     n.encode("N", None, rows)
     n.encode("K", None, a[-1])
-    for walked in (rows, a[-1]):
-        n.together(*a[:-1], walked)
+    n.mixed(a, [len(a) - 1])
+    n.together(blocks)  # goes as a whole: the places inside of it are no contexts
     n.macs(*y, a[-1])
 
 

@@ -7,12 +7,12 @@ is that of the axis by those of the others.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from mipack.layout import Term, factors, is_static, leaves, size_of
+from mipack.layout import Term, factors, is_static, size_of
 from mipack.surgery.keep import Ints, Keep
 from mipack.surgery.writer import Emit, Writer
 
@@ -20,17 +20,13 @@ Piece = Term | None
 """A static part of an axis, or None for what only a run knows."""
 
 
-def rows_of(axes: Sequence[Term], keep: Keep, over: Collection[Term]) -> list[list[Piece]]:
+def rows_of(axes: Sequence[Term], keep: Keep) -> list[list[Piece]]:
     """The axes, those of mixed size as their factors; a run of dynamic ones is one piece.
 
-    An axis without an atom of `over` stays as it is, and so does one that cannot be taken apart
-    (two unknown sizes): both count as one unknown piece.
+    One of mixed size that cannot be taken apart (two unknown sizes) counts as one unknown piece.
     """
     rows: list[list[Piece]] = []
     for axis in axes:
-        if not any(leaf in over for leaf in leaves(axis)):
-            rows.append([None])
-            continue
         if is_static(axis) or not keep.cuts(axis):
             rows.append([axis if is_static(axis) else None])
             continue

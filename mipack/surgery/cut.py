@@ -18,7 +18,7 @@ from mipack.couple.solve import Coupling
 from mipack.graph.adjust import set_weight
 from mipack.graph.bodies import graph_of
 from mipack.graph.view import Encoding, Pin
-from mipack.layout import Term, factors, find, is_static, leaves, show, size_of
+from mipack.layout import Term, factors, find, is_static, show, size_of
 from mipack.runtime.collector import paused_collector
 from mipack.surgery.compact import compacted, rows_of
 from mipack.surgery.interface import wrap
@@ -85,11 +85,11 @@ class _Surgeon:
         selected: dict[tuple[object, ...], ir.Value] = {}
         for (original, slot), name in self.coupling.said.edges.items():
             node, axes = self.twin[original], self.coupling.axes[name]
-            table, over = node.inputs[slot], {t for axis in axes for t in leaves(axis)}
+            table = node.inputs[slot]
             assert table is not None
             key = (table, *map(show, axes))
             if key not in selected:
-                rows, emit = rows_of(axes, self.keep, over), self.write.before(node)
+                rows, emit = rows_of(axes, self.keep), self.write.before(node)
                 selected[key] = compacted(table, rows, self.keep, self.write, emit)
             node.replace_input_with(slot, selected[key])
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
 from mipack.graph.bodies import graph_of
-from mipack.layout import Term, is_static, leaves
+from mipack.layout import is_static
 from mipack.surgery.compact import compacted, rows_of, spread_out
 from mipack.surgery.keep import Keep
 from mipack.surgery.writer import Writer
@@ -43,7 +43,7 @@ def wrap(model: ir.Model, coupling: Coupling, keep: Keep) -> None:
     for value in changed_inputs(model, coupling, keep):
         users, before = list(value.uses()), set(model.graph)
         axes = coupling.axes[value.name or ""]
-        rows = rows_of(axes, keep, _atoms(axes))
+        rows = rows_of(axes, keep)
         narrow = compacted(value, rows, keep, write, write.before(first))
         for user, index in users:
             user.replace_input_with(index, narrow)
@@ -60,7 +60,7 @@ def _widen(model: ir.Model, value: ir.Value, coupling: Coupling, keep: Keep, wri
     name, producer = value.name or "", value.producer()
     assert producer is not None, f"output {name} is made by no node"
     axes, emit = coupling.axes[name], write.behind(producer)
-    wide = spread_out(value, rows_of(axes, keep, _atoms(axes)), keep, write, emit)
+    wide = spread_out(value, rows_of(axes, keep), keep, write, emit)
     static = [axis if is_static(axis) else coupling.layout.atom(1) for axis in axes]
     kept = write.constant(f"{name}.kept", keep.mask(static))
     zero = write.constant(f"{name}.zero", np.zeros((), np.dtype(coupling.probe.dtypes[name])))
@@ -75,10 +75,6 @@ def take_name(model: ir.Model, old: ir.Value, new: ir.Value, write: Writer) -> N
     new.name, new.type, new.shape = name, old.type, old.shape
     outputs = model.graph.outputs
     outputs[:] = [new if value is old else value for value in outputs]
-
-
-def _atoms(axes: Sequence[Term]) -> set[Term]:
-    return {leaf for term in axes for leaf in leaves(term)}
 
 
 def _new(model: ir.Model, before: set[ir.Node]) -> tuple[str, ...]:

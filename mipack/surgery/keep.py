@@ -9,7 +9,7 @@ A keep table of an independent atom is a sorted vector of its old unit indices. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,11 @@ class Keep:
             {group.atom: table for group, table in tables.items()},
             {group.atom: group.within for group in tables},
         )
+
+    def only(self, atoms: Collection[Term]) -> Keep:
+        """The same choice for some atoms; all others stay whole, contexts too."""
+        tables = {atom: table for atom, table in self.tables.items() if atom in atoms}
+        return Keep(tables, {atom: self.within.get(atom, ()) for atom in tables})
 
     def cuts(self, term: Term) -> bool:
         """Whether any unit of the axis goes."""

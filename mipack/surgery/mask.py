@@ -71,8 +71,8 @@ class _Masker:
             self._mask_input(value)
         for node, original in twins.items():
             averaged = self.coupling.said.averaged.get(original, ())
-            if any(map(self.keep.cuts, averaged)):
-                over = self._compactable(original)
+            over = self.keep.only({leaf for term in averaged for leaf in leaves(term)})
+            if over.tables:
                 self._compact(node, original, over)
                 shown = [self._spread_out(node, value, over) for value in node.outputs]
             else:
@@ -82,52 +82,25 @@ class _Masker:
                     self._mask(node, value)
         return self.model
 
-    def _compactable(self, node: ir.Node) -> set[Term]:
-        """The cut atoms of a node's operands whose kept positions can be listed on every axis.
-
-        Of a family that stands on another axis than its contexts they cannot, and then neither of
-        what shares an axis with it.
-        """
-        values = [v.name or "" for v in (*node.inputs, *node.outputs) if v is not None]
-        axes = [term for name in values for term in self.coupling.axes.get(name, ())]
-        rows = [self._cut_in(term) for term in axes]
-        beside = [set(leaves(term)) for term in axes]
-        over = set().union(*rows)
-        while True:
-            lost = {
-                atom
-                for row, all_of in zip(rows, beside, strict=True)
-                if row - over
-                or any(not all_of.issuperset(self.keep.within.get(a, ())) for a in row)
-                for atom in row & over
-            }
-            if not lost:
-                return over
-            over -= lost
-
-    def _compact(self, node: ir.Node, original: ir.Node, over: set[Term]) -> None:
-        """Let a node see the kept positions of its operands alone."""
+    def _compact(self, node: ir.Node, original: ir.Node, over: Keep) -> None:
+        """Let a node see the kept units alone, of what it takes statistics over."""
         for slot, before in enumerate(original.inputs):
             value, rows = node.inputs[slot], self._rows(before, over)
             if value is not None:
                 emit = self.write.before(node)
-                node.replace_input_with(slot, compacted(value, rows, self.keep, self.write, emit))
+                node.replace_input_with(slot, compacted(value, rows, over, self.write, emit))
         for pin in self._pins.get(original, ()):
-            if self._cut_in(pin.term) & over:
+            if over.cuts(pin.term):
                 write_down(node, pin)
         for encoding in self._attributes.get(original, ()):
-            assert isinstance(encoding.slot, str)
-            if self._cut_in(encoding.term) <= over:
-                respell(node, encoding.slot, [encoding], self.keep)
+            if over.cuts(encoding.term):
+                respell(node, str(encoding.slot), [encoding], over)
 
-    def _cut_in(self, term: Term) -> set[Term]:
-        return {leaf for leaf in leaves(term) if self.keep.cuts(leaf)}
-
-    def _spread_out(self, node: ir.Node, result: ir.Value, over: set[Term]) -> ir.Value:
+    def _spread_out(self, node: ir.Node, result: ir.Value, over: Keep) -> ir.Value:
         """A result at its original positions; what comes between is masked next."""
         users, name = list(result.uses()), result.name or ""
         emit = self.write.behind(node)
-        value = spread_out(result, self._rows(result, over), self.keep, self.write, emit)
+        value = spread_out(result, self._rows(result, over), over, self.write, emit)
         if value is not result:
             result.name = self.write.fresh(f"{name}.kept")
             value.name, value.type = name, result.type
@@ -136,9 +109,9 @@ class _Masker:
             _hand_out(node, result, value)
         return value
 
-    def _rows(self, value: ir.Value | None, over: set[Term]) -> list[list[Piece]]:
+    def _rows(self, value: ir.Value | None, over: Keep) -> list[list[Piece]]:
         axes = self.coupling.axes.get(value.name or "", ()) if value is not None else ()
-        return rows_of(axes, self.keep, over)
+        return rows_of(axes, over)
 
     def _silent(self, value: ir.Value) -> bool:
         """Whether this value is a tensor of numbers with cut units that a mask can express."""

@@ -80,6 +80,51 @@ def dense_layers(b: Build) -> str:
     return b.QGemm(h, *of(b), *weight(b, 10, 4), domain=MS)
 
 
+@qlinear(cut=[8], **IMAGES)
+def a_sum_ties_both_sides(b: Build) -> str:
+    x = quantised(b, "x")
+    h = b.QLinearAdd(conv(b, x, 3, 8), *of(b), conv(b, x, 3, 8), *of(b), *of(b), domain=MS)
+    return floats(b, conv(b, h, 8, 4, 1))
+
+
+def in_a_grid(b: Build, *shape: int) -> str:
+    """Units of a dense layer as axes of their own, quantised."""
+    return quantised(b, b.Reshape(b.lin("x", 6, int(np.prod(shape))), [0, *shape]))
+
+
+def dense(b: Build, q: str, size: int) -> str:
+    return b.lin(b.Reshape(floats(b, q), [-1, size]), size, 4)
+
+
+@qlinear(cut=[6], stays={5: "normalised over"}, **ROWS)
+def a_softmax_over_one_axis_of_units(b: Build) -> str:
+    h = b.QLinearSoftmax(in_a_grid(b, 5, 6), *of(b), *of(b), domain=MS, axis=1, opset=13)
+    return dense(b, h, 30)
+
+
+@qlinear(cut=[(4, 6), (5, 6), 6], **ROWS)
+def a_concatenation_beside_units(b: Build) -> str:
+    one, two = in_a_grid(b, 4, 6), in_a_grid(b, 5, 6)
+    h = b.QLinearConcat(*of(b), one, *of(b), two, *of(b), domain=MS, axis=1)
+    return dense(b, h, 54)
+
+
+@qlinear(cut=[6], stays={3: "spatial axis", 5: "spatial axis"}, **ROWS)
+def a_pool_over_units(b: Build) -> str:
+    h = in_a_grid(b, 6, 3, 5)
+    h = b.QLinearAveragePool(h, *of(b), *of(b), domain=MS, kernel_shape=[1, 1])
+    return dense(b, h, 90)
+
+
+@qlinear(cut=[6], stays={3: "spatial axis", 5: "spatial axis"}, **ROWS)
+def a_pool_over_units_and_themselves(b: Build) -> str:
+    """The positions are those of before, but mixed: channels are kept alike in all."""
+    h = in_a_grid(b, 3, 5, 6)
+    window = {"kernel_shape": [3, 3], "pads": [1] * 4, "channels_last": 1}
+    pooled = b.QLinearAveragePool(h, *of(b), *of(b), domain=MS, **window)
+    return dense(b, b.QLinearAdd(h, *of(b), pooled, *of(b), *of(b), domain=MS), 90)
+
+
 @qlinear(cut=[12], x=("B", "S", 6))
 def a_choice_and_a_softmax_over_tokens(b: Build) -> str:
     h = b.QLinearMatMul(quantised(b, "x"), *of(b), *weight(b, 6, 12), *of(b))
@@ -203,3 +248,25 @@ def a_table_of_four_bits(b: Build) -> str:
 @qlinear(cut=[10], x=("B", 6, 6))
 def units_that_look_up(b: Build) -> str:
     return b.lin(turned(b, looked_up(b, 64, turned(b, b.lin("x", 6, 10)))), 10, 4)
+
+
+@qlinear(cut=[4, 10], x=("B", 16))
+def units_beside_blocks_and_themselves(b: Build) -> str:
+    """A product mixes the blocks: units beside them are kept alike in all."""
+    h = b.Reshape(b.lin("x", 16, 640), [0, 10, 64])
+    return b.lin(b.Reshape(b.Add(h, nbits(b, h, 64, 64)), [0, 640]), 640, 4)
+
+
+@qlinear(cut=[4, 10], x=("B", 16))
+def units_beside_tables_of_four_bits_and_themselves(b: Build) -> str:
+    h = b.Reshape(b.lin("x", 16, 640), [0, 10, 64])
+    return b.lin(b.Reshape(b.Add(h, bnb4(b, h, 64, 64)), [0, 640]), 640, 4)
+
+
+@qlinear(x=("B", 6, 6))
+def a_table_of_bytes_that_is_met_again(b: Build) -> str:
+    """Rows are looked up, so what is beside them is kept alike in all."""
+    h = b.Reshape(looked_up(b, 64), [0, 6, 4, 16])
+    scale = next(node.input[2] for node in b.nodes if node.op_type == "GatherBlockQuantized")
+    h = b.Mul(h, b.Unsqueeze(scale, [2]))
+    return b.lin(b.Reshape(h, [0, 384]), 384, 4)

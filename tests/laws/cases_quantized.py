@@ -118,19 +118,22 @@ def the_quantisers_of_the_runtime(b: Build) -> str:
     return b.conv(b.DequantizeLinear(q, scale, point, domain="com.microsoft"), 8, 4, 1)
 
 
-def quantised_lstm(b: Build, columns: bool) -> str:
+def quantised_lstm(b: Build, columns: bool, ways: int = 1) -> str:
     """A recurrent layer of 9 to 10 units with int8 weights, between dense layers."""
     h = b.lin(b.Transpose("x", perm=[1, 0, 2]), 6, 9)
     parts = []
     for _ in range(2):
-        shape = (1, 40) if columns else (1,)
+        shape = (ways, 40) if columns else (ways,)
         parts.append(b.const(b.rng.uniform(0.003, 0.006, shape), np.float32))
         parts.append(b.const(np.zeros(shape), np.int8))
-    operands = (h, int8(b, 1, 9, 40), int8(b, 1, 10, 40), b.w(1, 80), None, None, None, None)
+    weights = int8(b, ways, 9, 40), int8(b, ways, 10, 40), b.w(ways, 80)
+    operands = (h, *weights, None, None, None, None)
+    direction = "forward" if ways == 1 else "bidirectional"
     y, _, _ = b.DynamicQuantizeLSTM(
-        *operands, *parts, n=3, domain="com.microsoft", hidden_size=10, direction="forward"
-    )
-    return b.lin(b.Squeeze(y, [1]), 10, 4)
+        *operands, *parts, n=3, domain="com.microsoft", hidden_size=10, direction=direction
+    )  # y [S, ways, B, 10]
+    h = b.Reshape(b.Transpose(y, perm=[0, 2, 1, 3]), [0, 0, 10 * ways])
+    return b.lin(h, 10 * ways, 4)
 
 
 @quantized(cut=[9, 10], x=("B", "S", 6))
@@ -141,3 +144,8 @@ def a_quantised_recurrent_layer(b: Build) -> str:
 @quantized(cut=[9], stays={10: "one scale"}, x=("B", "S", 6))
 def a_recurrent_layer_with_one_scale(b: Build) -> str:
     return quantised_lstm(b, columns=False)
+
+
+@quantized(cut=[9, 10], x=("B", "S", 6))
+def a_quantised_recurrent_layer_in_both_directions(b: Build) -> str:
+    return quantised_lstm(b, columns=True, ways=2)

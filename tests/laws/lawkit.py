@@ -234,7 +234,7 @@ def _along(axis: int, rank: int) -> list[int]:
 
 
 def study(build: Build, outputs: Sequence[str] | str, opset: int = 18) -> Studied:
-    """Canonical form, probe, couple."""
+    """Canonical form, probe, packed parts on ways of their own, couple."""
     listed = [outputs] if isinstance(outputs, str) else list(outputs)
     return coupled(build.proto(listed, opset), build.feeds())
 

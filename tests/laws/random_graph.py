@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 from lawkit import Build
+from onnx import TensorProto
 from random_walk import Draw, Walk, divisors
 
 Dim = int | str
@@ -26,6 +27,7 @@ class Chain(Walk):
         self.shape: list[Dim] = ["B", "S", self.pick([8, 12, 24, 36])]
         self.x = build.lin("x", 16, int(self.shape[-1]))
         self.kept: list[tuple[str, list[Dim]]] = []
+        self.weights: dict[tuple[int, int], str] = {}
 
     def static(self, least: int = 2) -> list[int]:
         """Axes of static size."""
@@ -124,11 +126,64 @@ class Chain(Walk):
         self.put(self.b.Transpose(self.x, perm=order), [self.shape[k] for k in order])
 
     def dense(self) -> bool:
-        """A dense layer on the last axis."""
+        """A dense layer on the last axis; some share their weight, some hold it quantised."""
         if not isinstance(self.shape[-1], int):
             return False
-        out = self.pick([6, 8, 12])
-        self.put(self.b.lin(self.x, self.shape[-1], out), [*self.shape[:-1], out])
+        size = self.shape[-1], self.pick([6, 8, 12])
+        kind = self.draw(4)
+        if kind == 0:
+            weight = self.weights.setdefault(size, self.b.w(*size))
+        elif kind == 1:
+            numbers = self.b.const(self.b.rng.integers(-90, 90, size), np.int8)
+            weight = self.b.DequantizeLinear(numbers, self.b.positive(size[1]), axis=1)
+            weight = self.b.Mul(weight, np.float32(0.01))
+        else:
+            weight = self.b.w(*size)
+        product = self.b.MatMul(self.x, weight)
+        self.put(self.b.Add(product, self.b.w(size[1], scale=0.3)), [*self.shape[:-1], size[1]])
+        return True
+
+    def attention(self) -> bool:
+        """q, k and v packed in one matrix, taken apart by Gather or by Split."""
+        if self.shape[:2] != ["B", "S"] or len(self.shape) != 3 or not self.static():
+            return False
+        heads, dims = self.pick([2, 4]), self.pick([3, 5])
+        packed = self.b.lin(self.x, int(self.shape[2]), 3 * heads * dims)
+        wide = self.b.Reshape(packed, [0, -1, 3, heads, dims])
+        parts = self.b.Transpose(wide, perm=[2, 0, 3, 1, 4])
+        if self.draw(2):
+            q, k, v = (self.b.Gather(parts, np.int64(i), axis=0) for i in range(3))
+        else:
+            cut = self.b.Split(parts, n=3, axis=0, num_outputs=3)
+            q, k, v = (self.b.Squeeze(part, [0]) for part in cut)
+        self.put(self.b.attend(q, k, v, heads, dims), ["B", "S", heads * dims])
+        return True
+
+    def branch(self) -> None:
+        """One body or the other, as data decides; one of them may hold a layer of its own."""
+        x, size = self.x, self.shape[-1]
+        weight = self.b.w(size, size) if isinstance(size, int) and self.draw(2) else None
+        one = self.b.body(lambda: self.b.MatMul(x, weight) if weight else self.b.Tanh(x))
+        other = self.b.body(lambda: self.b.Neg(x))
+        positive = self.b.Greater(self.b.ReduceSum("x", keepdims=0), np.float32(0))
+        self.put(self.b.If(positive, then_branch=one, else_branch=other), self.shape)
+
+    def loop(self) -> bool:
+        """A state that comes back, with or without a layer in the body."""
+        size = self.shape[-1]
+        if not isinstance(size, int):
+            return False
+        op, weight = self.pick([("MatMul", self.b.w(size, size)), ("Add", self.b.w(size))])
+
+        def cell(_: str, go_on: str, state: str) -> tuple[str, str]:
+            return self.b.Identity(go_on), self.b.Tanh(getattr(self.b, op)(state, weight))
+
+        names = [f"{name}{self.b.count}" for name in ("round", "go_on", "state")]
+        kinds = dict(
+            zip(names, (TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT), strict=True)
+        )
+        rounds = self.b.const(2, np.int64)
+        self.put(self.b.Loop(rounds, None, self.x, body=self.b.body(cell, **kinds)), self.shape)
         return True
 
     def dense_left(self) -> bool:
@@ -261,7 +316,7 @@ class Chain(Walk):
         return bool(self.static())
 
     def normalise(self) -> bool:
-        """Softmax, layer norm or a running sum along a static axis."""
+        """Softmax, a norm or a running sum along a static axis."""
         if not self.static():
             return False
         axis = self.pick(self.static())
@@ -271,7 +326,9 @@ class Chain(Walk):
         elif op == 1:
             self.put(self.b.CumSum(self.x, np.int64(axis)), self.shape)
         elif isinstance(self.shape[-1], int) and self.shape[-1] > 1:
-            self.put(self.b.LayerNormalization(self.x, self.b.w(self.shape[-1])), self.shape)
+            norm = self.pick(["LayerNormalization", "SimplifiedLayerNormalization"])
+            scale = self.b.w(self.shape[-1])
+            self.put(getattr(self.b, norm)(self.x, scale), self.shape)
         return True
 
     def residual(self) -> bool:
@@ -325,7 +382,7 @@ STEPS: list[Callable[[Chain], object]] = [
     Chain.transpose, Chain.transpose, Chain.dense, Chain.dense_left, Chain.piece, Chain.stride,
     Chain.flip, Chain.parts, Chain.double, Chain.pad, Chain.reduce, Chain.unsqueeze, Chain.select,
     Chain.normalise, Chain.residual, Chain.residual, Chain.product, Chain.shape_of,
-    Chain.merge_batch,
+    Chain.merge_batch, Chain.attention, Chain.branch, Chain.loop,
 ]
 # fmt: on
 

@@ -73,7 +73,7 @@ class Images(Walk):
 
     def normalise(self) -> None:
         c = self.channels
-        kind = self.draw(4)
+        kind = self.draw(5)
         if kind == 0:
             vectors = self.b.w(c, scale=1.0), self.b.w(c), self.b.w(c), self.b.positive(c)
             self.put(self.b.BatchNormalization(self.x, *vectors))
@@ -83,6 +83,11 @@ class Images(Walk):
             group = self.pick(divisors(c))
             vectors = self.b.w(group), self.b.w(group)
             self.put(self.b.GroupNormalization(self.x, *vectors, num_groups=group))
+        elif kind == 3 and divisors(c):
+            group = self.pick(divisors(c))
+            wide = self.b.Reshape(self.x, [0, group, -1])
+            wide = self.b.InstanceNormalization(wide, self.b.w(group), self.b.w(group))
+            self.put(self.b.Reshape(wide, self.b.Shape(self.x)))
         else:
             self.put(self.b.PRelu(self.x, self.b.w(c, 1, 1)))
 

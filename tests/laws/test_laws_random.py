@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from lawkit import Build, study
 from random_graph import random_graph
 from random_images import random_images
+from random_seams import random_seams
 from random_walk import Draw
 
+Generator = Callable[[Draw, int], tuple[Build, str]]
+GENERATORS: list[Generator] = [random_graph, random_images, random_seams]
 LOOSE = 1e-3
 """A chain may cancel almost to zero, and then rounding is large beside what is left. A wrong unit
 shows at 1e-2 and more."""
@@ -26,20 +29,19 @@ chains = settings(
 
 
 @chains
-@given(st.data(), st.booleans())
-def test_random_chains_obey_the_law(data: st.DataObject, images: bool) -> None:
+@given(st.data(), st.sampled_from(GENERATORS))
+def test_random_chains_obey_the_law(data: st.DataObject, make: Generator) -> None:
     def draw(count: int) -> int:
         return data.draw(st.integers(0, count - 1))
 
-    make = random_images if images else random_graph
     build, output = make(draw, data.draw(st.integers(1, 9)))
     study(build, output).law(data.draw(st.integers(0, 9)), rounding=LOOSE)
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("make", [random_graph, random_images])
+@pytest.mark.parametrize("make", GENERATORS)
 @pytest.mark.parametrize("block", range(8))
-def test_many_random_chains(block: int, make: Callable[[Draw, int], tuple[Build, str]]) -> None:
+def test_many_random_chains(block: int, make: Generator) -> None:
     for seed in range(100 * block, 100 * block + 100):
         rng = np.random.default_rng(seed)
         build, output = make(lambda n: int(rng.integers(n)), 10)  # noqa: B023

@@ -13,7 +13,6 @@ from mipack.graph.view import NodeView
 
 REDUNDANT = {
     ("conv.py", "n.together(group)"),  # groups stand in weights where no batch is: see the cases
-    ("norm.py", "n.align(i)"),  # a scale follows a width, of which nothing is cut yet
 }
 
 

@@ -171,6 +171,16 @@ def test_tables_follow_atoms_through_their_links() -> None:
     assert keep.flat(met).tolist() == [1, 3]
 
 
+def test_only_some_atoms_leave_the_contexts_of_a_family_whole() -> None:
+    layout = Layout()
+    heads, dims = layout.atom(2), layout.atom(3)
+    keep = Keep({heads: np.array([1]), dims: np.array([[0, 1], [1, 2]])}, {dims: (heads,)})
+    axis = layout.prod([heads, dims])
+    assert keep.flat(axis).tolist() == [4, 5]
+    assert keep.only({dims}).flat(axis).tolist() == [0, 1, 4, 5]
+    assert keep.only({heads}).flat(axis).tolist() == [3, 4, 5]
+
+
 def test_deep_sums() -> None:
     """An axis sliced from its start again and again."""
     layout = Layout()
