@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 opaque = Cases()
 MS = "com.microsoft"
+NCHWC = "com.microsoft.nchwc"
 ROW = {"x": ("B", 16)}
 
 
@@ -85,6 +86,28 @@ MAKERS: dict[str, tuple[int, Callable[[Build, str], str]]] = {
         lambda b, h: b.Unique(b.Reshape(b.Floor(h), [-1]), n=3, domain=MS)[0],
     ),
 }
+PACKED: dict[str, Callable[[Build, str], str]] = {
+    "ReorderInput": lambda b, h: h,
+    "ReorderOutput": lambda b, h: h,
+    "Conv": lambda b, h: b.Conv(h, b.w(16, 16, 1, 1), domain=NCHWC),
+    "MaxPool": lambda b, h: b.MaxPool(h, kernel_shape=[2, 1], domain=NCHWC),
+    "AveragePool": lambda b, h: b.AveragePool(h, kernel_shape=[2, 1], domain=NCHWC),
+    "GlobalMaxPool": lambda b, h: b.GlobalMaxPool(h, domain=NCHWC),
+    "GlobalAveragePool": lambda b, h: b.GlobalAveragePool(h, domain=NCHWC),
+    "Upsample": lambda b, h: b.Upsample(h, scales=[1, 1, 2, 2], domain=NCHWC),
+}
+
+
+def _packed(make: Callable[[Build, str], str]) -> Callable[[Build, str], str]:
+    def between(b: Build, h: str) -> str:
+        wide = b.Unsqueeze(b.Concat(h, h, h, h, axis=1), [3])  # 16 fill the blocks of any machine
+        y = make(b, b.ReorderInput(wide, domain=NCHWC))
+        return str(b.ReorderOutput(y, channels=16, domain=NCHWC))
+
+    return between
+
+
+MAKERS |= {f"{NCHWC}::{op}": (18, _packed(make)) for op, make in PACKED.items()}
 
 
 def _beside(make: Callable[[Build, str], str]) -> Callable[[Build], str]:
@@ -240,6 +263,10 @@ def _stump(b: Build, h: str) -> str:
     return str(b.TreeEnsemble(h, domain=ML, **STUMP))
 
 
+CATEGORIES = {
+    "cats_int64s": [0, 1], "cats_strings": ["none", "one"], "default_string": "some",
+    "default_int64": 7, "domain": ML,
+}  # fmt: skip
 SVM = {
     "kernel_type": "RBF", "kernel_params": [0.5, 0.0, 3.0], "coefficients": [0.1, 0.2],
     "support_vectors": [0.1 * k for k in range(8)], "rho": [0.1],
@@ -266,6 +293,9 @@ CLASSIC: dict[str, Callable[[Build, str], str]] = {
     "OneHotEncoder": lambda b, h: b.OneHotEncoder(b.Cast(h, to=7), cats_int64s=[0, 1], domain=ML),
     "ArrayFeatureExtractor": lambda b, h: b.ArrayFeatureExtractor(h, b.const([2, 0]), domain=ML),
     "TreeEnsemble": _stump,
+    "CategoryMapper": lambda b, h: b.Cast(
+        b.CategoryMapper(b.CategoryMapper(b.Cast(h, to=7), **CATEGORIES), **CATEGORIES), to=1
+    ),
     "LabelEncoder": lambda b, h: b.LabelEncoder(
         b.Cast(h, to=7), keys_int64s=[0, 1], values_floats=[0.5, 2.0], domain=ML
     ),
