@@ -180,6 +180,8 @@ class Layout:
         Raises Inexpressible where a bound falls inside a block.
         """
         total = size_of(term)[0]
+        if (low, high) == (0, total):
+            return find(term)
         for bound in (low, high):
             if 0 < bound < total:
                 self._bound(term, (bound, bound))

@@ -48,6 +48,7 @@ _PATTERNS = {
         "shape arithmetic",
         "keys and values of all steps",
         "only a whole block may go",
+        "channels packed for one machine",
         "fixed by the function body",
     ),
 }

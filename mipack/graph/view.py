@@ -25,9 +25,9 @@ from mipack.layout import UNIT, Layout, Size, Term, size_of
 class Encoding:
     """A number in the file that spells a size: element `element` of operand or attribute `slot`.
 
-    It is the size of `term`, or, where `low` is given, the position in `term` that the original
-    position `low` moves to. Where `runs` are given the whole operand lists positions of `term`: all
-    from a low bound to a high one, run after run.
+    It is the size of `term` (below zero where it is `taken` away), or, where `low` is given, the
+    position in `term` that the original position `low` moves to. Where `runs` are given the whole
+    operand lists positions of `term`: all from a low bound to a high one, run after run.
     """
 
     node: ir.Node
@@ -36,6 +36,7 @@ class Encoding:
     term: Term
     low: int | None = None
     runs: tuple[tuple[int, int], ...] = ()
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +228,14 @@ class NodeView:
         term: Term,
         low: int | None = None,
         runs: Sequence[tuple[int, int]] = (),
+        taken: bool = False,
     ) -> None:
         """See `Encoding`."""
         if isinstance(slot, int):
             self._seen.add(slot)
-        self.said.encodings.append(Encoding(self.node, slot, element, term, low, tuple(runs)))
+        self.said.encodings.append(
+            Encoding(self.node, slot, element, term, low, tuple(runs), taken)
+        )
 
     def result(self, index: int) -> str:
         """The name of an output."""

@@ -1,4 +1,4 @@
-"""ai.onnx.ml: classical models, whose numbers are in attributes: rows pass, features stay."""
+"""Classical models, whose numbers are in attributes: rows pass, features stay."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ ROW_BY_ROW = (
     "LinearRegressor",
     "Normalizer",
     "OneHotEncoder",
+    "SVMClassifier",
+    "SVMRegressor",
     "Scaler",
+    "TreeEnsemble",
+    "TreeEnsembleClassifier",
     "TreeEnsembleRegressor",
 )
 WHY = "features are counted by attributes"
 
 
-@rule(*(f"{ML}::{op}" for op in ROW_BY_ROW))
+@rule("TfIdfVectorizer", *(f"{ML}::{op}" for op in ROW_BY_ROW))
 def rows(n: NodeView) -> None:
     """Every row [N, features] alone; without an axis of rows all are features."""
     batch, *features = n.x(0)
@@ -33,8 +37,8 @@ def rows(n: NodeView) -> None:
     n.together(batch)
 
 
-@rule(f"{ML}::Binarizer")
-def binarizer(n: NodeView) -> None:
+@rule(f"{ML}::Binarizer", f"{ML}::CategoryMapper", f"{ML}::LabelEncoder")
+def number_by_number(n: NodeView) -> None:
     """Every number alone."""
     n.same(n.x(0), n.y())
 

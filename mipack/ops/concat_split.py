@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mipack.graph.view import NodeView, without
-from mipack.layout import EMPTY, is_static, size_of
+from mipack.layout import EMPTY, Inexpressible, Term, is_static, size_of
 from mipack.ops.registry import rule
 
 
@@ -38,7 +40,8 @@ def split(n: NodeView) -> None:
 
 @rule("Pad", "com.microsoft::Pad")
 def pad(n: NodeView) -> None:
-    """Constant padding adds positions of its own; other modes copy neighbours and freeze."""
+    """Constant padding adds positions of its own, amounts below zero take some away; other modes
+    copy neighbours and freeze."""
     data, y = n.x(0), n.y()
     rank = len(data)
     slot: int | str = 1 if n.has(1) else "pads"
@@ -51,23 +54,38 @@ def pad(n: NodeView) -> None:
     padded = set(axes)
     n.same(without(data, padded), without(y, padded))
     for j, axis in enumerate(axes):
-        low, high = int(amounts[j]), int(amounts[j + len(axes)])
-        if (low, high) == (0, 0):
-            n.eq(data[axis], y[axis])
-        elif (
-            min(low, high) < 0
-            or n.attr("mode", "constant") != "constant"
-            or not is_static(data[axis])
-        ):
+        places = ((slot, j), (slot, j + len(axes)))
+        if not _padded(n, data[axis], y[axis], [int(amounts[e]) for _, e in places], places):
             n.freeze([data[axis], y[axis]], "padded axis")
             n.mixed(data, [axis])
-        else:
-            before, after = n.atom(low), n.atom(high)
-            n.eq(n.sum(before, data[axis], after), y[axis])
-            if low:
-                n.encode(slot, j, before)
-            if high:
-                n.encode(slot, j + len(axes), after)
+
+
+def _padded(
+    n: NodeView,
+    own: Term,
+    result: Term,
+    amounts: Sequence[int],
+    places: Sequence[tuple[int | str, int]],
+) -> bool:
+    """What is left of an axis between what is added at its ends; False where that is no sum."""
+    if not any(amounts):
+        n.eq(own, result)
+        return True
+    copies = n.attr("mode", "constant") != "constant" and max(amounts) > 0
+    if copies or not is_static(own):
+        return False
+    try:
+        low, high = max(0, -amounts[0]), size_of(own)[0] - max(0, -amounts[1])
+        rest = n.layout.piece(own, low, high)
+        taken = n.layout.piece(own, 0, low), n.layout.piece(own, high, size_of(own)[0])
+    except Inexpressible:
+        return False
+    ends = [n.atom(max(0, amount)) for amount in amounts]
+    n.eq(n.sum(ends[0], rest, ends[1]), result)
+    for amount, end, gone, place in zip(amounts, ends, taken, places, strict=True):
+        if amount:
+            n.encode(*place, gone if amount < 0 else end, taken=amount < 0)
+    return True
 
 
 @rule("CenterCropPad")

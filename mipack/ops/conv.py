@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mipack.graph.view import NodeView, Window
-from mipack.layout import size_of
+from mipack.layout import Term, is_static, size_of
 from mipack.ops.registry import rule
 
 
@@ -75,15 +77,31 @@ def channels(n: NodeView, *, x: int, w: int, transposed: bool = False, last: boo
 
 
 def _window(n: NodeView) -> Window | None:
-    """None where padding is chosen at run time."""
+    """None where padding follows a size that differs from run to run."""
     kernel = tuple(size_of(t)[0] for t in n.x(1)[2:])
     rank = len(kernel)
+    strides = tuple(n.attr("strides", [1] * rank))
+    dilations = tuple(n.attr("dilations", [1] * rank))
     auto = n.attr("auto_pad", "NOTSET")
-    if auto not in ("NOTSET", "VALID", ""):
-        return None
-    return Window(
-        kernel,
-        tuple(n.attr("strides", [1] * rank)),
-        tuple(n.attr("dilations", [1] * rank)),
-        tuple(n.attr("pads", [0] * 2 * rank)) if auto != "VALID" else (0,) * 2 * rank,
-    )
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        pads = _same_pads(n.x(0)[2:], spans, strides, upper=auto == "SAME_UPPER")
+    else:
+        pads = tuple(n.attr("pads", [0] * 2 * rank)) if auto != "VALID" else (0,) * 2 * rank
+    return Window(kernel, strides, dilations, pads) if pads is not None else None
+
+
+def _same_pads(
+    places: Sequence[Term], spans: Sequence[int], strides: Sequence[int], *, upper: bool
+) -> tuple[int, ...] | None:
+    """Pads that give ceil(size / stride) places, begins, then ends; the odd one goes to the end
+    in SAME_UPPER. With stride 1 every size needs the same."""
+    begins, ends = [], []
+    for term, span, stride in zip(places, spans, strides, strict=True):
+        if stride != 1 and not is_static(term):
+            return None
+        size = size_of(term)[0]
+        total = max(0, (-(-size // stride) - 1) * stride + span - size)
+        begins.append(total // 2 if upper else total - total // 2)
+        ends.append(total - begins[-1])
+    return (*begins, *ends)

@@ -7,7 +7,7 @@ leading axes that pass, and of the reason why the others stay.
 from __future__ import annotations
 
 from mipack.graph.view import NodeView, without
-from mipack.ops.registry import rule
+from mipack.ops.registry import key, rule
 
 FOUND = "positions become data"
 """Where the result says which positions were found, or how many there are."""
@@ -39,10 +39,30 @@ WHOLE = {
 """Ops through which no axis passes."""
 
 
+PACKED = (
+    "AveragePool",
+    "Conv",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "MaxPool",
+    "ReorderInput",
+    "ReorderOutput",
+    "Upsample",
+)
+"""What ONNX Runtime makes of convolutions in files that it saves optimised for one machine."""
+
+
 @rule(*WHOLE)
 def whole(n: NodeView) -> None:
     """Every axis of every operand stays."""
-    n.freeze_all(WHOLE[n.op])
+    n.freeze_all(WHOLE[key(n.node)])
+
+
+@rule(*(f"com.microsoft.nchwc::{op}" for op in PACKED))
+def packed(n: NodeView) -> None:
+    """Channels and weights lie in blocks as wide as the machine's registers; the file as it was
+    before it was optimised can be cut."""
+    n.freeze_all("channels packed for one machine")
 
 
 @rule("Det", "com.microsoft::Inverse")

@@ -49,9 +49,9 @@ def dynamic_quantize(n: NodeView) -> None:
     n.zero(0, n.result(2))
 
 
-@rule("MatMulInteger")
+@rule("MatMulInteger", "com.microsoft::MatMulInteger16")
 def matmul_integer(n: NodeView) -> None:
-    """Zero points: of A per row, of B per column, or one for all."""
+    """Zero points (where there are any): of A per row, of B per column, or one for all."""
     a, b = n.x(0), n.x(1)
     contract(n, a, b)
     if n.has(2):

@@ -26,7 +26,7 @@ class Cut:
 
 @rule("Slice")
 def slice_(n: NodeView) -> None:
-    """x[low:high] is a piece; x[s::k] picks one of k interleaved parts."""
+    """x[low:high] is a piece; x[s::k] picks one unit of every block of k."""
     data, y = n.x(0), n.y()
     cuts = list(_cuts(n, data))
     n.ignore(3, 4)
@@ -48,26 +48,39 @@ def _cut(n: NodeView, cut: Cut, own: Term, result: Term) -> None:
         n.eq(own, result)  # bounds beyond the end are clamped: nothing to rewrite
         if low is None and is_static(own):
             n.freeze(own, "slice with run-time bounds")  # which other runs may not exceed
+    elif cut.step < 0:
+        n.freeze([own, result], "order matters")
     elif low is None or high is None or not (is_static(own) and is_static(result)):
         n.freeze([own, result], "slice with run-time bounds")
-    elif cut.step == 1:
+    else:
         try:
-            n.eq(n.layout.piece(own, low, high), result)
+            end = _picked(n, own, result, low, cut.step)
         except Inexpressible as error:
             n.freeze([own, result], f"slice: {error}")
             return
         n.encode(slots[0], cut.element, own, low)
-        n.encode(slots[1], cut.element, own, high)
-    elif (
-        cut.step > 1
-        and size_of(own)[0] % cut.step == 0 == size_of(own)[0] - high
-        and (low < cut.step)
-    ):
-        inner = n.atom(cut.step)
-        n.freeze(inner, "stride of a slice")
-        n.eq(own, n.prod(result, inner))  # the end stays at or beyond the end
-    else:
-        n.freeze([own, result], "strided slice")
+        n.encode(slots[1], cut.element, own, end)
+
+
+def _picked(n: NodeView, own: Term, result: Term, low: int, step: int) -> int:
+    """Blocks of `step` units, one of each picked; where the last block does not end before the
+    axis does, its one unit is picked alone. Returns where the slice may end."""
+    total, count = size_of(own)[0], size_of(result)[0]
+    first = low - low % step
+    whole = min(count, (total - first) // step)
+    first = first if whole else low
+    end = first + whole * step
+    inner = n.atom(step)
+    n.freeze(inner, "stride of a slice")
+    if whole == count:
+        n.eq(n.layout.piece(own, first, end), n.prod(result, inner))
+        return end
+    last = low + whole * step + 1
+    n.freeze(n.layout.piece(own, end, last), "stride of a slice")
+    blocks = n.atom(whole)
+    n.eq(n.layout.piece(own, first, end), n.prod(blocks, inner))
+    n.eq(n.sum(blocks, n.atom(1)), result)
+    return last
 
 
 def _cuts(n: NodeView, data: list[Term]) -> Iterator[Cut]:

@@ -9,18 +9,37 @@ from mipack.ops.registry import rule
 
 @rule("Resize", "Upsample")
 def resize(n: NodeView) -> None:
-    """Axes that keep their size pass (their scale is 1); sizes, where listed, follow them."""
-    n.ignore(1, 2, 3)
-    data = n.x(0)
+    """Axes whose scale is 1 pass; sizes, where listed, follow them."""
+    data, y = n.x(0), n.y()
     listed = [int(a) % len(data) for a in n.attr("axes") or range(len(data))]
-    n.mixed(data, range(2, len(data)))
-    for axis, (own, result) in enumerate(zip(data, n.y(), strict=True)):
-        if axis < 2 and size_of(own) == size_of(result):
+    kept = [k for k in range(len(data)) if _keeps(n, k, listed)]
+    n.ignore(1, 2, 3)
+    n.mixed(data, set(range(len(data))).difference(kept))
+    for axis, (own, result) in enumerate(zip(data, y, strict=True)):
+        if axis in kept:
             n.eq(own, result)
             if n.has(3) and axis in listed:
                 n.encode(3, listed.index(axis), result)
         else:
             n.freeze([own, result], "spatial axis")
+
+
+def _keeps(n: NodeView, axis: int, listed: list[int]) -> bool:
+    """Whether every position of an axis stays itself. A scale near 1 may leave the size alone and
+    move what is in between; scales of a run are taken for 1 where images have no places."""
+    if size_of(n.x(0)[axis]) != size_of(n.y()[axis]):
+        return False
+    if axis not in listed:
+        return True
+    at = listed.index(axis)
+    if n.attr("coordinate_transformation_mode") == "tf_crop_and_resize":
+        window = n.const(1)
+        if window is None or (window[at], window[at + len(listed)]) != (0, 1):
+            return False
+    if n.has(3):
+        return bool(n.attr("keep_aspect_ratio_policy", "stretch") == "stretch")
+    scales = n.const(1 if len(n.inputs) == 2 else 2)
+    return axis < 2 if scales is None else bool(scales[at] == 1)
 
 
 @rule("DepthToSpace", "SpaceToDepth")

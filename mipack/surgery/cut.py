@@ -299,7 +299,7 @@ def new_size(encoding: Encoding, keep: Keep) -> int:
     """The number that an encoding spells after the cut."""
     if encoding.low is not None:
         return keep.position(encoding.term, encoding.low)
-    return keep.size(encoding.term)
+    return -keep.size(encoding.term) if encoding.taken else keep.size(encoding.term)
 
 
 def write_down(node: ir.Node, pin: Pin) -> None:

@@ -73,6 +73,18 @@ def linear_toy(kind: str) -> Toy:
         conv = {"strides": [2, 1], "dilations": [1, 2], "pads": [0, 1, 2, 1]}
         y = net.conv(x, 4, 3, name="site", **conv)
         return finished(net, y, rank=4)
+    if kind.startswith("SAME"):
+        x = net.node("Unsqueeze", "x", axes_of(net, 1))
+        x = net.relu(net.node("Conv", x, net.weight("first.w", (4, 1, 1, 1)), name="first"))
+        conv = {"strides": [2, 1], "auto_pad": kind}
+        y = net.node("Conv", x, net.weight("site.w", (3, 4, 2, 4)), name="site", **conv)
+        return finished(net, y, rank=4)
+    if kind == "conv3d":
+        x = net.node("Unsqueeze", "x", axes_of(net, 1, 2))
+        x = net.relu(net.node("Conv", x, net.weight("first.w", (4, 1, 1, 1, 1)), name="first"))
+        conv = {"pads": [1, 0, 1, 0, 1, 0], "strides": [1, 2, 1]}
+        y = net.node("Conv", x, net.weight("site.w", (3, 4, 2, 2, 3)), name="site", **conv)
+        return finished(net, y, rank=5)
     if kind == "conv1d":
         first, weight = net.weight("first.w", (7, 5, 1)), net.weight("site.w", (3, 7, 2))
         x = net.relu(net.node("Conv", "x", first, name="first"))
@@ -106,7 +118,19 @@ def finished(net: Net, y: str, rank: int) -> Toy:
     return Toy(net.proto({y: ("batch", *[None] * (rank - 1))}), feeds)
 
 
-KINDS = ("matmul", "left", "gemm-", "gemm-c", "gemm-t", "gemm-ac", "gemm-tac", "conv", "conv1d")
+KINDS = (
+    "matmul",
+    "left",
+    "gemm-",
+    "gemm-c",
+    "gemm-t",
+    "gemm-ac",
+    "gemm-tac",
+    "conv",
+    "conv1d",
+    "conv3d",
+)
+KINDS += ("SAME_UPPER", "SAME_LOWER")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,6 +168,20 @@ def test_weight_takes_cut_features_and_outputs(kind: str) -> None:
     features = (np.array([1, 2, 3])[:, None] * site.taps + np.arange(site.taps)).reshape(-1)
     matrix = site.matrix(weight)[np.ix_(features, [0, 2])]
     np.testing.assert_allclose(site.weight(matrix, weight), smaller, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_same_padding_of_a_run_time_size_is_known_for_stride_one(stride: int) -> None:
+    net = Net(3)
+    net.input("x", ("batch", 5, "length"))
+    x = net.relu(net.node("Conv", "x", net.weight("first.w", (7, 5, 1)), name="first"))
+    weight, conv = net.weight("site.w", (3, 7, 4)), {"auto_pad": "SAME_LOWER", "strides": [stride]}
+    net.node("Conv", x, weight, name="site", **conv)
+    feeds = [{"x": net.rng.normal(size=(2, 5, n)).astype(np.float32)} for n in (8, 11)]
+    toy = Toy(net.proto({net.nodes[-1].output[0]: ("batch", 3, None)}), feeds)
+    found = {linear.node.name: linear.window for linear in toy.coupling.said.linears}
+    assert ("site" in found) == (stride == 1)
+    assert stride != 1 or found["site"].pads == (2, 1)
 
 
 def test_features_of_a_unit_are_the_channel_with_its_whole_kernel() -> None:

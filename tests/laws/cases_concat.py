@@ -158,10 +158,36 @@ def pad_channels_by_copies(b: Build) -> str:
     return b.conv(h, 12, 5, 1, nd=1)
 
 
-@sums(cut=[], stays={24: "padded axis"})
+@sums(opsets=(13, 18), cut=[4, 20, 2])
 def pad_that_crops(b: Build) -> str:
-    h = b.Pad(b.Relu(b.lin("x", 16, 24)), [0, -4, 0, 2])
-    return b.lin(h, 22, 5)
+    h = b.Pad(b.Relu(b.lin("x", 16, 24)), [0, -4, 0, 2], np.float32(1))
+    return b.lin(b.Sigmoid(h), 22, 5)
+
+
+@sums(opsets=(9,), cut=[3, 4, 5], x=("B", 3, "S"))
+def pad_that_crops_by_attribute(b: Build) -> str:
+    h = b.Pad(b.conv("x", 3, 12, nd=1), pads=[0, -3, 1, 0, -5, 0])
+    return b.conv(h, 4, 5, 1, nd=1)
+
+
+@sums(cut=[8, 4], x=("B", 3, "S"))
+def pad_that_crops_in_any_mode(b: Build) -> str:
+    """Space is padded by copies, channels are cropped."""
+    h = b.Pad(b.conv("x", 3, 12, nd=1), [0, 0, 2, 0, -4, 1], mode="edge")
+    return b.conv(b.Relu(h), 8, 5, 1, nd=1)
+
+
+@sums(stays={3: "padded axis"}, **TOKENS)
+def pad_that_crops_inside_blocks(b: Build) -> str:
+    """3 x 8 cropped by 4: the 8 cannot be split in every block."""
+    h = b.Mul(b.Reshape(b.lin("x", 16, 24), [0, 0, 3, 8]), b.w(8, scale=1.0))
+    return b.lin(b.Pad(b.Reshape(b.Sigmoid(h), [0, 0, 24]), [0, 0, -4, 0, 0, 0]), 20, 5)
+
+
+@sums(opsets=(19,), cut=[8], **IMAGES)
+def pad_space_around(b: Build) -> str:
+    h = b.Pad(b.conv("x", 3, 8), [1, 2, 2, 1], None, [2, 3], mode="wrap")
+    return b.conv(h, 8, 5, 1)
 
 
 @sums(cut=[8, 4, 4], x=("B", 3, 12, 12))
@@ -193,5 +219,5 @@ def pad_the_dims_of_heads(b: Build) -> str:
 def pad_that_shifts_beside_a_residual(b: Build) -> str:
     """[B, 4, 6] shifted along its dims and added: heads are not chosen per dim."""
     h = b.Add(b.Reshape(b.lin("x", 16, 24), [0, 4, 6]), b.w(6, scale=1.0))
-    h = b.Sigmoid(b.Add(h, b.Pad(h, [1, -1], np.float32(0), [2])))
+    h = b.Sigmoid(b.Add(h, b.Pad(h, [1, -1], None, [2], mode="edge")))
     return b.lin(b.Reshape(h, [0, 24]), 24, 5)

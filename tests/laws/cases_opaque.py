@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from lawkit import Build, Case, Cases
+from onnx import numpy_helper
 
 opaque = Cases()
 MS = "com.microsoft"
+NCHWC = "com.microsoft.nchwc"
 ROW = {"x": ("B", 16)}
 
 
@@ -83,6 +86,28 @@ MAKERS: dict[str, tuple[int, Callable[[Build, str], str]]] = {
         lambda b, h: b.Unique(b.Reshape(b.Floor(h), [-1]), n=3, domain=MS)[0],
     ),
 }
+PACKED: dict[str, Callable[[Build, str], str]] = {
+    "ReorderInput": lambda b, h: h,
+    "ReorderOutput": lambda b, h: h,
+    "Conv": lambda b, h: b.Conv(h, b.w(16, 16, 1, 1), domain=NCHWC),
+    "MaxPool": lambda b, h: b.MaxPool(h, kernel_shape=[2, 1], domain=NCHWC),
+    "AveragePool": lambda b, h: b.AveragePool(h, kernel_shape=[2, 1], domain=NCHWC),
+    "GlobalMaxPool": lambda b, h: b.GlobalMaxPool(h, domain=NCHWC),
+    "GlobalAveragePool": lambda b, h: b.GlobalAveragePool(h, domain=NCHWC),
+    "Upsample": lambda b, h: b.Upsample(h, scales=[1, 1, 2, 2], domain=NCHWC),
+}
+
+
+def _packed(make: Callable[[Build, str], str]) -> Callable[[Build, str], str]:
+    def between(b: Build, h: str) -> str:
+        wide = b.Unsqueeze(b.Concat(h, h, h, h, axis=1), [3])  # 16 fill the blocks of any machine
+        y = make(b, b.ReorderInput(wide, domain=NCHWC))
+        return str(b.ReorderOutput(y, channels=16, domain=NCHWC))
+
+    return between
+
+
+MAKERS |= {f"{NCHWC}::{op}": (18, _packed(make)) for op, make in PACKED.items()}
 
 
 def _beside(make: Callable[[Build, str], str]) -> Callable[[Build], str]:
@@ -211,8 +236,44 @@ ML = "ai.onnx.ml"
 TREE = {
     "nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0],
     "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.0] * 3,
-    "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "target_treeids": [0, 0],
-    "target_nodeids": [1, 2], "target_ids": [0, 0], "target_weights": [1.0, 2.0],
+    "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
+}  # fmt: skip
+
+
+def _leaves(what: str) -> dict[str, list[float]]:
+    """Two leaves of a tree, as regressors and classifiers spell them."""
+    names = (f"{what}_treeids", f"{what}_nodeids", f"{what}_ids", f"{what}_weights")
+    return dict(zip(names, ([0, 0], [1, 2], [0, 0], [1.0, 2.0]), strict=True))
+
+
+def _tensor(numbers: list[float], dtype: str = "float32") -> Any:
+    return numpy_helper.from_array(np.array(numbers, dtype))
+
+
+STUMP = {
+    "nodes_falseleafs": [1], "nodes_falsenodeids": [1], "nodes_featureids": [0],
+    "nodes_modes": _tensor([0], "uint8"), "nodes_splits": _tensor([0.1]), "nodes_trueleafs": [1],
+    "nodes_truenodeids": [0], "tree_roots": [0], "leaf_targetids": [0, 0],
+    "leaf_weights": _tensor([1.0, 2.0]), "n_targets": 1,
+}  # fmt: skip
+
+
+def _stump(b: Build, h: str) -> str:
+    b.versions[ML] = 5
+    return str(b.TreeEnsemble(h, domain=ML, **STUMP))
+
+
+CATEGORIES = {
+    "cats_int64s": [0, 1], "cats_strings": ["none", "one"], "default_string": "some",
+    "default_int64": 7, "domain": ML,
+}  # fmt: skip
+SVM = {
+    "kernel_type": "RBF", "kernel_params": [0.5, 0.0, 3.0], "coefficients": [0.1, 0.2],
+    "support_vectors": [0.1 * k for k in range(8)], "rho": [0.1],
+}  # fmt: skip
+GRAMS = {
+    "max_gram_length": 2, "max_skip_count": 0, "min_gram_length": 1, "mode": "TF",
+    "ngram_counts": [0, 2], "ngram_indexes": [0, 1, 2], "pool_int64s": [0, 1, 0, 1],
 }  # fmt: skip
 CLASSIC: dict[str, Callable[[Build, str], str]] = {
     "Imputer": lambda b, h: b.Imputer(h, imputed_value_floats=[1.0] * 4, domain=ML),
@@ -231,9 +292,24 @@ CLASSIC: dict[str, Callable[[Build, str], str]] = {
     "Binarizer": lambda b, h: b.Binarizer(h, threshold=0.2, domain=ML),
     "OneHotEncoder": lambda b, h: b.OneHotEncoder(b.Cast(h, to=7), cats_int64s=[0, 1], domain=ML),
     "ArrayFeatureExtractor": lambda b, h: b.ArrayFeatureExtractor(h, b.const([2, 0]), domain=ML),
-    "TreeEnsembleRegressor": lambda b, h: b.TreeEnsembleRegressor(
-        h, n_targets=1, domain=ML, **TREE
+    "TreeEnsemble": _stump,
+    "CategoryMapper": lambda b, h: b.Cast(
+        b.CategoryMapper(b.CategoryMapper(b.Cast(h, to=7), **CATEGORIES), **CATEGORIES), to=1
     ),
+    "LabelEncoder": lambda b, h: b.LabelEncoder(
+        b.Cast(h, to=7), keys_int64s=[0, 1], values_floats=[0.5, 2.0], domain=ML
+    ),
+    "TreeEnsembleRegressor": lambda b, h: b.TreeEnsembleRegressor(
+        h, n_targets=1, domain=ML, **TREE, **_leaves("target")
+    ),
+    "TreeEnsembleClassifier": lambda b, h: b.TreeEnsembleClassifier(
+        h, classlabels_int64s=[0, 1], n=2, domain=ML, **TREE, **_leaves("class")
+    )[1],
+    "SVMRegressor": lambda b, h: b.SVMRegressor(h, n_supports=2, domain=ML, **SVM),
+    "SVMClassifier": lambda b, h: b.SVMClassifier(
+        h, classlabels_ints=[0, 1], vectors_per_class=[1, 1], n=2, domain=ML, **SVM
+    )[1],
+    "TfIdfVectorizer": lambda b, h: b.TfIdfVectorizer(b.Cast(h, to=7), **GRAMS),
 }  # fmt: skip
 
 

@@ -56,6 +56,14 @@ def columns_of_an_integer_product(b: Build) -> str:
     return b.lin(b.Relu(b.Mul(b.Cast(product, to=1), b.Mul(scale, scales(b, 10)))), 10, 4)
 
 
+@quantized(cut=[12, 10], x=("B", "S", 6))
+def a_product_of_wider_integers(b: Build) -> str:
+    wide = b.Cast(b.Mul(b.Relu(b.lin("x", 6, 12)), np.float32(100)), to=5)
+    weight = b.const(b.rng.integers(-99, 99, (12, 10)), np.int16)
+    product = b.Cast(b.MatMulInteger16(wide, weight, domain="com.microsoft"), to=1)
+    return b.lin(b.Relu(b.Mul(product, np.float32(1e-4))), 10, 4)
+
+
 @quantized(cut=[8, 10], **IMAGES)
 def an_integer_convolution(b: Build) -> str:
     q, scale, zero = b.DynamicQuantizeLinear(b.Relu(b.conv("x", 3, 8)), n=3)

@@ -79,12 +79,34 @@ def halves_and_interleaved_parts(b: Build) -> str:
     return b.Add(b.lin(halves, 24, 5), b.lin(woven, 24, 5))
 
 
-@selections(cut=[], stays={24: "strided slice"})
+@selections(opsets=(10, 18), cut=[3, 2], stays={7: "stride"})
 def a_stride_that_does_not_divide(b: Build) -> str:
-    return b.lin(b.Slice(b.lin("x", 16, 24), [0], [24], [1], [7]), 4, 5)
+    """Units 0, 7, 14 and 21; the last is picked from a block of 3."""
+    return b.lin(b.Sigmoid(b.Slice(b.lin("x", 16, 24), [0], [24], [1], [7])), 4, 5)
 
 
-@selections(cut=[], stays={24: "slice with run-time bounds"})
+@selections(cut=[6, 4, 6], stays={3: "stride"})
+def a_stride_from_within(b: Build) -> str:
+    """Units 7, 10, .. 16 lie in the blocks 6 to 18: those before and after may go."""
+    h = b.Sigmoid(b.lin("x", 16, 24))
+    return b.Add(b.lin(b.Slice(h, [7], [18], [1], [3]), 4, 5), b.lin(h, 24, 5))
+
+
+@selections(cut=[4], stays={2: "stride", 3: "stride"})
+def a_stride_to_within_the_last_block(b: Build) -> str:
+    """Units 1, 4, .. 13 of 14: the 12th is behind the blocks, and its number is counted on."""
+    h = b.Sigmoid(b.lin("x", 16, 14))
+    return b.Add(b.lin(b.Slice(h, [1], [14], [1], [3]), 5, 5), b.lin(h, 14, 5))
+
+
+@selections(cut=[12, 11])
+def a_step_beyond_the_end(b: Build) -> str:
+    """One unit is picked, alone."""
+    h = b.Sigmoid(b.lin("x", 16, 24))
+    return b.Add(b.Slice(h, [12], [24], [1], [50]), b.lin(h, 24, 5))
+
+
+@selections(cut=[], stays={24: "order matters"})
 def reversed_units(b: Build) -> str:
     return b.lin(b.Slice(b.lin("x", 16, 24), [-1], [-FAR], [1], [-1]), 24, 5)
 

@@ -30,6 +30,59 @@ def resize_of_listed_axes(b: Build) -> str:
     return b.conv(h, 8, 4, 1)
 
 
+@spatial(cut=[8], x=("B", 3, 6, 6))
+def resize_of_listed_axes_with_channels(b: Build) -> str:
+    """Sizes in an order of their own, channels among them."""
+    h = b.Resize(b.Relu(b.conv("x", 3, 8)), None, None, b.const([12, 8, 14]), axes=[2, 1, -1])
+    return b.conv(h, 8, 4, 1)
+
+
+@spatial(cut=[8], x=("B", 6, 6, 16))
+def resize_with_channels_last(b: Build) -> str:
+    scales = np.array([1, 2, 2, 1], np.float32)
+    h = b.Resize(b.Relu(b.lin("x", 16, 8)), None, scales, mode="nearest")
+    return b.lin(h, 8, 4)
+
+
+@spatial(cut=[8], x=("B", 3, 6, 6))
+def resize_by_scales_from_the_shape(b: Build) -> str:
+    """[1, 1] before what only a run shows."""
+    h = b.Relu(b.conv("x", 3, 8))
+    zero = b.Mul(b.ReduceSum("x", keepdims=0), np.float32(0))
+    twice = b.Reshape(b.Add(zero, np.float32(2)), [1])
+    scales = b.Concat(np.ones(2, np.float32), twice, twice, axis=0)
+    return b.conv(b.Resize(h, None, scales, mode="nearest"), 8, 4, 1)
+
+
+@spatial(cut=[], stays={8: "spatial"}, x=("B", 3, 6, 6))
+def resize_by_hardly_more(b: Build) -> str:
+    """As many channels as before, read at other places."""
+    scales = np.array([1, 1.1, 1, 1], np.float32)
+    return b.conv(b.Resize(b.conv("x", 3, 8), None, scales, mode="nearest"), 8, 4, 1)
+
+
+@spatial(cut=[], stays={8: "spatial"}, x=("B", 3, 6, 6))
+def resize_of_a_window_of_channels(b: Build) -> str:
+    window = np.array([0, 0.2, 0, 0, 1, 1, 1, 1], np.float32)
+    h = b.Resize(
+        b.conv("x", 3, 8),
+        window,
+        np.ones(4, np.float32),
+        mode="nearest",
+        coordinate_transformation_mode="tf_crop_and_resize",
+    )
+    return b.conv(h, 8, 4, 1)
+
+
+@spatial(opsets=(19,), cut=[], stays={8: "spatial"}, x=("B", 3, 6, 6))
+def resize_that_keeps_an_aspect_ratio(b: Build) -> str:
+    """Sizes are bounds only: what scale channels have depends on the others."""
+    sizes = b.const([8, 6, 6])
+    h = b.Resize(b.conv("x", 3, 8), None, None, sizes, axes=[1, 2, 3], mode="nearest",
+                 keep_aspect_ratio_policy="not_larger")  # fmt: skip
+    return b.conv(h, 8, 4, 1)
+
+
 @spatial(cut=[4], stays={6: "spatial"})
 def a_window_resized_beside_a_residual(b: Build) -> str:
     """[B, 4, 1, 6] with its middle blown up to 6 places again, and added: channels are not chosen

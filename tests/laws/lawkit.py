@@ -59,7 +59,7 @@ class Build:
     def __init__(self, seed: int = 0, **inputs: Sequence[int | str]) -> None:
         self.rng = np.random.default_rng(seed)
         self.inputs, self.nodes, self.weights = inputs, [], []
-        self.count = 0
+        self.count, self.versions = 0, {"ai.onnx.ml": 3}  # of other domains, where not 1
 
     def const(self, value: Any, dtype: Any = None) -> str:
         """An initializer; Python floats become float32."""
@@ -140,7 +140,10 @@ class Build:
         outs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
         graph = helper.make_graph(self.nodes, "law", ins, outs, self.weights)
         domains = {node.domain for node in self.nodes} - {""}
-        imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+        imports = [
+            helper.make_opsetid("", opset),
+            *(helper.make_opsetid(d, self.versions.get(d, 1)) for d in domains),
+        ]
         return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
     def feeds(self, seed: int = 0) -> tuple[Feeds, Feeds, Feeds]:
