@@ -28,7 +28,9 @@ from mipack.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
 Values = dict[str, Any]
+Weights = Mapping[str, onnx.TensorProto]
 FLOW = ("If", "Loop", "Scan")
+_UNUSABLE = (MipackError, KeyError, IndexError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,12 @@ def _walked(node: ir.Node, what: str, outer: list[str], inner: list[str]) -> lis
     return [Link(o, i, axis, bool(way)) for o, i, axis, way in rows]
 
 
-def run_bodies(model: ir.Model, values: Values) -> Iterator[Values]:
-    """Every value of every body in its first round, from the values around it.
+def run_bodies(model: ir.Model, values: Values, *, second: bool) -> Iterator[Values]:
+    """Every value of every body in its first round, or (of loops, where it runs) in its second.
 
-    A body that cannot be run alone gives nothing: what it touches stays as it is.
+    One probe takes the first and the other the second: what differs from round to round then looks
+    like what differs from run to run. A body that cannot be run alone gives nothing: what it
+    touches stays as it is.
     """
     flow = [node for node in model.graph if node.op_type in FLOW and bodies(node)]
     if not flow:
@@ -151,30 +155,49 @@ def run_bodies(model: ir.Model, values: Values) -> Iterator[Values]:
     while flow:
         node = flow.pop(0)
         for body in bodies(node):
-            try:
-                found = _first_round(model, node, body, known, weights)
-            except (MipackError, KeyError, IndexError, TypeError, ValueError):
-                continue
-            known |= found
-            yield found
-            flow += [inner for inner in body if inner.op_type in FLOW and bodies(inner)]
+            found = _rounds(model, node, body, known, weights, second)
+            if found is not None:
+                known |= found
+                yield found
+                flow += [inner for inner in body if inner.op_type in FLOW and bodies(inner)]
 
 
-def _first_round(
-    model: ir.Model,
-    node: ir.Node,
-    body: ir.Graph,
-    known: Values,
-    weights: Mapping[str, onnx.TensorProto],
+def _rounds(
+    model: ir.Model, node: ir.Node, body: ir.Graph, known: Values, weights: Weights, second: bool
+) -> Values | None:
+    found = None
+    for _ in range(2 if second and node.op_type != "If" else 1):
+        try:
+            entering = _entering(node, body, known, weights, found)
+            found = _round(model, body, entering, known, weights)
+        except _UNUSABLE:  # in the second round: there may be none
+            break
+    return found
+
+
+def _entering(
+    node: ir.Node, body: ir.Graph, known: Values, weights: Weights, after: Values | None
 ) -> Values:
+    """What the body's inputs are in its first round, or in the one after a round's values."""
     feeds: Values = {}
     if node.op_type == "Loop":
-        first = np.array(0, np.int64), np.array(True)
+        first = np.array(0 if after is None else 1, np.int64), np.array(True)
         feeds = {v.name or "": value for v, value in zip(body.inputs, first, strict=False)}
-    for link in border(node, body).enter:
-        feeds[link.inner] = _slice(_value(link.outer, known, weights), link)
-    around = dict.fromkeys(v.name or "" for v in captured(body))
-    feeds |= {name: known[name] for name in around if name not in weights}
+    around = border(node, body)
+    for link in around.enter:
+        feeds[link.inner] = _slice(_value(link.outer, known, weights), link, after is not None)
+    for made, read in around.back if after is not None else ():
+        assert after is not None
+        feeds[read] = after[made]
+    return feeds
+
+
+def _round(
+    model: ir.Model, body: ir.Graph, entering: Values, known: Values, weights: Weights
+) -> Values:
+    """Run a body once, as a model of its own, with everything in it exposed."""
+    around = _mentioned(body)
+    feeds = entering | {name: known[name] for name in around if name not in weights}
     if not all(isinstance(value, np.ndarray) for value in feeds.values()):
         raise ValueError("a sequence enters the body")
     nodes = [ir.to_proto(inner) for inner in body]
@@ -182,7 +205,7 @@ def _first_round(
     kind = helper.np_dtype_to_tensor_dtype
     inputs = [helper.make_tensor_value_info(n, kind(a.dtype), a.shape) for n, a in feeds.items()]
     outputs = [onnx.ValueInfoProto(name=name) for name in made]
-    held = [weights[name] for name in _mentioned(body) if name in weights]
+    held = [weights[name] for name in around if name in weights]
     graph = helper.make_graph(nodes, "body", inputs, outputs, held)
     imports = [helper.make_opsetid(d, v) for d, v in model.graph.opset_imports.items()]
     proto = helper.make_model(graph, opset_imports=imports, ir_version=model.ir_version)
@@ -193,11 +216,12 @@ def _mentioned(body: ir.Graph) -> dict[str, None]:
     return dict.fromkeys(v.name or "" for v in captured(body))
 
 
-def _value(name: str, known: Values, weights: Mapping[str, onnx.TensorProto]) -> Any:
+def _value(name: str, known: Values, weights: Weights) -> Any:
     return onnx.numpy_helper.to_array(weights[name]) if name in weights else known[name]
 
 
-def _slice(value: Any, link: Link) -> Any:
+def _slice(value: Any, link: Link, second: bool) -> Any:
     if link.axis is None:
         return value
-    return np.take(value, -1 if link.last_first else 0, axis=link.axis)
+    at = int(second)
+    return np.take(value, -1 - at if link.last_first else at, axis=link.axis)

@@ -52,8 +52,8 @@ def probe(model: ir.Model, feeds: tuple[Feeds, Feeds]) -> Probe:
     the model.
     """
     first, second = _run_exposed(model, feeds)
-    for values in (first, second):
-        for inside in run_bodies(model, values):
+    for values, second_round in ((first, False), (second, True)):
+        for inside in run_bodies(model, values, second=second_round):
             values.update(inside)
     shapes: dict[str, tuple[Size, ...] | None] = {}
     dtypes: dict[str, str] = {}

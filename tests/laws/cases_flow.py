@@ -152,3 +152,34 @@ def branches_that_use_one_name(b: Build) -> str:
         graph.node[1].input[0] = "inside"
         graph.output[0].name = "result"
     return b.lin(b.If(positive(b, "x"), then_branch=one, else_branch=two), 12, 4)
+
+
+@flow(cut=[], stays={12: "run-time bounds"}, **ROWS)
+def a_piece_as_long_as_a_state_that_grows(b: Build) -> str:
+    """The first round alone would call the piece a fixed one."""
+    h = b.Tanh(b.lin("x", 6, 12))
+
+    def cell(_: str, go_on: str, s: str) -> tuple[str, str]:
+        count = b.Shape(s, start=1, end=2)
+        piece = b.ReduceSum(b.Slice(h, [0], count, [1]), [1], keepdims=1)
+        return b.Identity(go_on), b.Concat(s, piece, axis=1)
+
+    start = b.ReduceSum("x", [1], keepdims=1)
+    grown = loop(b, b.body(cell, i=INT64, go=BOOL, s=FLOAT), start)
+    return b.Add(b.ReduceSum(grown, [1], keepdims=1), b.lin(h, 12, 4))
+
+
+@flow(**ROWS)
+def a_grid_that_the_round_decides(b: Build) -> str:
+    """[-1, 1, 8] in the first round, [-1, 2, 4] in the second."""
+    h = b.Tanh(b.lin("x", 6, 8))
+
+    def cell(i: str, go_on: str, s: str) -> tuple[str, str]:
+        rows = b.Unsqueeze(b.Add(i, b.const(1, np.int64)), [0])
+        target = b.Concat([-1], rows, b.Div([8], rows), axis=0)
+        grid = b.ReduceMax(b.Reshape(h, target), [1, 2], keepdims=0)
+        return b.Identity(go_on), b.Add(s, b.Unsqueeze(grid, [1]))
+
+    start = b.ReduceSum("x", [1], keepdims=1)
+    total = loop(b, b.body(cell, i=INT64, go=BOOL, s=FLOAT), start, rounds=2)
+    return b.Add(total, b.lin(h, 8, 4))
