@@ -13,6 +13,7 @@ up (papers.md 5.7). A site whose error on held-out rows does not fall keeps its 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from mipack.calibrate.moments import FEATURES_MOST, Calibration
+from mipack.calibrate.moments import FEATURES_MOST, Calibration, Moments
 from mipack.calibrate.ridge import absorb, shrinkage
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, kept_features
@@ -45,29 +46,44 @@ class Refitted:
 
 
 def refit_sites(coupling: Coupling, sites: Sequence[Site], keep: Keep) -> list[Site]:
-    """Sites that lost features and whose weight nobody else reads."""
-    initializers = coupling.model.graph.initializers
+    """Sites that lost features and whose weight only such sites read."""
+    cut = [s for s in sites if keep.cuts(coupling.axes[s.linear.x][s.linear.x_axis])]
+    readers = Counter(site.linear.w for site in cut)
     return [
         site
-        for site in sites
-        if keep.cuts(coupling.axes[site.linear.x][site.linear.x_axis])
-        and len(initializers[site.linear.w].uses()) == 1
+        for site in cut
+        if _uses(coupling, site) == readers[site.linear.w]
         and coupling.constants[site.linear.w].dtype.kind == "f"
     ]
+
+
+def _uses(coupling: Coupling, site: Site) -> int:
+    return len(coupling.model.graph.initializers[site.linear.w].uses())
 
 
 def local(
     coupling: Coupling, sites: Sequence[Site], keep: Keep, cut: ir.Model, calibration: Calibration
 ) -> Refitted:
-    """Readers absorb what survivors tell of the cut units; from moments of the original alone."""
+    """Readers absorb what survivors tell of the cut units; from moments of the original alone.
+
+    Readers that share a weight are one regression over the rows of all, each with a bias of its
+    own.
+    """
     model = _copy(cut)
     graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
     biases: dict[str, str] = {}
     chosen = refit_sites(coupling, sites, keep)
+    together: dict[str, Moments] = {}
     for site in chosen:
-        old = coupling.constants[site.linear.w]
-        kept = kept_features(coupling, site, keep)
-        new, shift = absorb(calibration.moments[site.name], site.matrix(old), kept)
+        own = calibration.moments[site.name]
+        other = together.get(site.linear.w)
+        together[site.linear.w] = own if other is None else other.merge(own)
+    for site in chosen:
+        old, own = coupling.constants[site.linear.w], calibration.moments[site.name]
+        full, kept = site.matrix(old), kept_features(coupling, site, keep)
+        gone = np.setdiff1d(np.arange(len(full)), kept)
+        new, _ = absorb(together[site.linear.w], full, kept)
+        shift = own.mean[gone] @ full[gone] - own.mean[kept] @ (new - full[kept])
         outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
         biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
         set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
@@ -93,7 +109,7 @@ def bottom_up(
     everything = [*batches, *held_out]
     dense = Stepper(coupling.model, [b.feeds for b in everything])
     ours = Stepper(model, [b.feeds for b in everything])
-    chosen = refit_sites(coupling, sites, keep)
+    chosen = [s for s in refit_sites(coupling, sites, keep) if _uses(coupling, s) == 1]
     improved = 0
     for site in chosen:
         dense.move_before(dense_nodes[site.name])

@@ -232,18 +232,39 @@ def test_only_reported_weights_change() -> None:
                 )
 
 
-def test_shared_weights_are_left_alone() -> None:
+def shared(*, outside: bool) -> Refit:
+    """Two readers of one weight, and a third that loses nothing where `outside`."""
     net = Net(9)
-    h = net.relu(net.dense(net.input("x", ("batch", 6)), 6, 10, name="a"))
-    shared = net.weight("shared.w", (10, 10))
-    h = net.relu(net.node("MatMul", h, shared, name="one"))
-    h = net.relu(net.node("MatMul", h, shared, name="two"))
-    made = refit(finished(net, net.dense(h, 10, 3, name="b"), 6), a=np.arange(5))
-    assert [s.name for s in refit_sites(made.toy.coupling, made.toy.sites, made.keep)] == ["b"]
-    assert set(made.walked.changed) == {"b.w", "b.b"}
-    np.testing.assert_array_equal(
-        value_of(made.walked.model.graph, "shared.w"), value_of(made.plain.graph, "shared.w")
-    )
+    x = net.input("x", ("batch", 6))
+    h = net.relu(net.dense(x, 6, 10, name="a"))
+    weight = net.weight("shared.w", (10, 10))
+    h = net.relu(net.node("MatMul", h, weight, name="one"))
+    h = net.relu(net.node("MatMul", h, weight, name="two"))
+    y = net.dense(h, 10, 3, name="b")
+    if outside:
+        y = net.node("Add", y, net.node("Slice", weight, *slice_to_one_row(net), name="raw"))
+    return refit(finished(net, y, 6), a=np.arange(5))
+
+
+def slice_to_one_row(net: Net) -> list[str]:
+    bounds = {"lo": [0, 0], "hi": [1, 3], "at": [0, 1]}
+    return [net.weight(name, np.array(value)) for name, value in bounds.items()]
+
+
+def test_readers_of_one_weight_are_one_regression() -> None:
+    made = shared(outside=False)
+    sites = refit_sites(made.toy.coupling, made.toy.sites, made.keep)
+    assert [s.name for s in sites] == ["one", "two", "b"]
+    assert made.error(made.near.model) < made.error(made.plain)
+    before, after = (value_of(m.graph, "shared.w") for m in (made.plain, made.near.model))
+    assert np.abs(before - after).max() > 1e-3
+
+
+def test_a_weight_that_others_read_is_left_alone() -> None:
+    made = shared(outside=True)
+    names = [s.name for s in refit_sites(made.toy.coupling, made.toy.sites, made.keep)]
+    assert "one" not in names and "two" not in names
+    assert "shared.w" not in made.walked.changed
 
 
 def biasless(kind: str, *, last: bool) -> Toy:
