@@ -5,6 +5,8 @@ papers.md 5.3, 5.4: x_R ~ B x_S + c, so W_S += B' W_R and the bias gains (mu_R -
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -41,3 +43,14 @@ def absorb(moments: Moments, weight: Array, kept: Array) -> tuple[Array, Array]:
     inner = regularised(covariance[np.ix_(kept, kept)], shrinkage(moments.count, len(kept)))
     gain = np.linalg.solve(inner, covariance[np.ix_(kept, cut)] @ weight[cut])
     return weight[kept] + gain, lost - moments.mean[kept] @ gain
+
+
+def absorb_together(
+    own: Sequence[Moments], weight: Array, kept: Array
+) -> tuple[Array, list[Array]]:
+    """`absorb` for readers that share a weight: one regression over the rows of all, and for each
+    a change of the bias by its own means."""
+    new, _ = absorb(reduce(Moments.merge, own), weight, kept)
+    cut = np.setdiff1d(np.arange(len(weight)), kept)
+    gain = new - weight[kept]
+    return new, [m.mean[cut] @ weight[cut] - m.mean[kept] @ gain for m in own]

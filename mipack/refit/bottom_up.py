@@ -21,8 +21,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from mipack.calibrate.moments import FEATURES_MOST, Calibration, Moments
-from mipack.calibrate.ridge import absorb, shrinkage
+from mipack.calibrate.moments import FEATURES_MOST, Calibration
+from mipack.calibrate.ridge import absorb_together, shrinkage
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import BatchLike, row_owners
@@ -73,21 +73,19 @@ def local(
     graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
     biases: dict[str, str] = {}
     chosen = refit_sites(coupling, sites, keep)
-    together: dict[str, Moments] = {}
+    sharing: dict[str, list[Site]] = {}
     for site in chosen:
-        own = calibration.moments[site.name]
-        other = together.get(site.linear.w)
-        together[site.linear.w] = own if other is None else other.merge(own)
-    for site in chosen:
-        old, own = coupling.constants[site.linear.w], calibration.moments[site.name]
-        full, kept = site.matrix(old), kept_features(coupling, site, keep)
-        gone = np.setdiff1d(np.arange(len(full)), kept)
-        new, _ = absorb(together[site.linear.w], full, kept)
-        shift = own.mean[gone] @ full[gone] - own.mean[kept] @ (new - full[kept])
-        outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
-        biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
-        set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
-        _add_to(graph, biases[site.name], shift[outputs])
+        sharing.setdefault(site.linear.w, []).append(site)
+    for readers in sharing.values():
+        first, old = readers[0], coupling.constants[readers[0].linear.w]
+        own = [calibration.moments[site.name] for site in readers]
+        kept = kept_features(coupling, first, keep)
+        new, shifts = absorb_together(own, first.matrix(old), kept)
+        for site, shift in zip(readers, shifts, strict=True):
+            outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
+            biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
+            set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
+            _add_to(graph, biases[site.name], shift[outputs])
     changed = dict.fromkeys([*(site.linear.w for site in chosen), *biases.values()])
     return Refitted(model, tuple(changed), biases, len(chosen), len(chosen))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipack.calibrate.ridge import absorb
+from mipack.calibrate.ridge import absorb_together
 from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import Answers, BatchLike, crop
 from mipack.couple.solve import Coupling, Group
@@ -86,27 +86,26 @@ class Meter:
     def _weights(self, group: Group, kept: Array) -> dict[str, Array]:
         changed: dict[str, Array] = {}
         keep = Keep.of({group: kept})
+        sharing: dict[str, list[Site]] = {}
         for site in self._evidence.readers(group):
-            stay = kept_features(self._evidence.coupling, site, keep)
-            old = self._start[site.linear.w]
-            full = site.matrix(old)
+            sharing.setdefault(site.linear.w, []).append(site)
+        for name, readers in sharing.items():
+            old, first = self._start[name], readers[0]
+            stay, full = kept_features(self._evidence.coupling, first, keep), first.matrix(old)
             new = np.zeros_like(full)
-            if self._refit and self._read_once(site):
-                moments = self._evidence.calibration.moments[site.name]
-                new[stay], shift = absorb(moments, full, stay)
-                bias = self._start[self._bias[site.name]]
-                changed[self._bias[site.name]] = (bias + shift.reshape(bias.shape)).astype(
-                    bias.dtype
-                )
-            else:
-                new[stay] = full[stay]
-            changed[site.linear.w] = site.weight(new, old)
+            new[stay] = full[stay]
+            if self._refit and self._uses(name) == len(readers):
+                own = [self._evidence.calibration.moments[site.name] for site in readers]
+                new[stay], shifts = absorb_together(own, full, stay)
+                for site, shift in zip(readers, shifts, strict=True):
+                    bias = self._start[self._bias[site.name]]
+                    moved = bias + shift.reshape(bias.shape)
+                    changed[self._bias[site.name]] = moved.astype(bias.dtype)
+            changed[name] = first.weight(new, old)
         return changed
 
-    def _read_once(self, site: Site) -> bool:
-        """Whether the weight is this site's alone: shared ones are not refitted."""
-        graph = self._evidence.coupling.model.graph
-        return len(graph.initializers[site.linear.w].uses()) == 1
+    def _uses(self, weight: str) -> int:
+        return len(self._evidence.coupling.model.graph.initializers[weight].uses())
 
     def _silenced(self, group: Group, kept: Array, changed: Mapping[str, Array]) -> Session:
         coupling = self._evidence.coupling
