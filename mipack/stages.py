@@ -28,8 +28,8 @@ from mipack.refit.stepper import frontier_bytes
 from mipack.result import Size
 from mipack.runtime.session import Session, working_provider
 from mipack.select.allocate import uniform
-from mipack.select.criteria import Evidence
 from mipack.select.decide import Decider, Request, chosen_groups
+from mipack.select.evidence import Evidence
 from mipack.select.measure import Meter
 from mipack.select.plan import Plan
 from mipack.select.signal import DEFAULT_SIGNAL

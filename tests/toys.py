@@ -22,7 +22,7 @@ from mipack.data.open import from_feeds
 from mipack.graph.load import from_proto, runnable, signature
 from mipack.prepare import Prepared, prepare
 from mipack.runtime.session import Session
-from mipack.select.criteria import Evidence
+from mipack.select.evidence import Evidence
 
 Array = np.ndarray[Any, Any]
 Shape = Sequence[int | str]

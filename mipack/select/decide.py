@@ -27,8 +27,9 @@ from mipack.select.allocate import (
     shrink_uniformly,
     uniform,
 )
-from mipack.select.criteria import CRITERIA, Evidence
+from mipack.select.criteria import CRITERIA
 from mipack.select.eliminate import Ranking
+from mipack.select.evidence import Evidence
 from mipack.select.measure import Curve, calibrated
 from mipack.select.plan import GroupPlan, kept_units
 from mipack.surgery.keep import Keep

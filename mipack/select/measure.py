@@ -28,8 +28,8 @@ from mipack.graph.bodies import reads
 from mipack.graph.load import runnable
 from mipack.layout import leaves
 from mipack.runtime.session import Session
-from mipack.select.criteria import Evidence
 from mipack.select.eliminate import Ranking
+from mipack.select.evidence import Evidence
 from mipack.surgery.keep import Keep
 from mipack.surgery.mask import masked
 

@@ -13,8 +13,9 @@ from mipack.calibrate.sites import Site
 from mipack.couple.solve import Group
 from mipack.graph.probe import session_with
 from mipack.pipeline import prune
-from mipack.select.criteria import CRITERIA, Evidence, magnitude, mi, random, wanda
+from mipack.select.criteria import CRITERIA, magnitude, mi, random, wanda
 from mipack.select.eliminate import Ranking
+from mipack.select.evidence import Evidence
 
 
 def ranked(scores: Array) -> list[int]:

@@ -8,8 +8,9 @@ from toys import Array, Net, Toy, cnn, mlp
 
 from mipack.calibrate.moments import Moments
 from mipack.calibrate.sites import blocks_at
-from mipack.select.criteria import Evidence, mi
+from mipack.select.criteria import mi
 from mipack.select.eliminate import eliminate
+from mipack.select.evidence import Evidence
 from mipack.select.measure import Meter
 from mipack.select.signal import SIGNALS, identity, logits, mixed, stake
 

@@ -1,65 +1,17 @@
-"""Criteria: how the units of a group are ranked. Adding one is a function and a table entry."""
+"""Criteria that look at one unit at a time: norms, and chance."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mipack.calibrate.moments import Calibration
-from mipack.calibrate.sites import Array, Site, blocks_at, unit_labels
+from mipack.calibrate.sites import Array, blocks_at, unit_labels
 from mipack.couple.solve import Coupling, Group
 from mipack.layout import Term, leaves
-from mipack.select.eliminate import Ranking, eliminate
-from mipack.select.signal import SIGNALS, stake
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that a criterion may use of a model and its data."""
-
-    coupling: Coupling
-    sites: tuple[Site, ...]
-    calibration: Calibration
-    signal: str = "identity"
-    seed: int = 0
-
-    def readers(self, group: Group) -> list[Site]:
-        """The sites that absorb a group."""
-        known = {site.name: site for site in self.sites}
-        linears = self.coupling.linears_reading(group)
-        return [known[name] for name in (lin.node.name or "" for lin in linears) if name in known]
-
-    def weight(self, site: Site) -> Array:
-        """A site's weight, [features, outputs]."""
-        return site.matrix(self.coupling.constants[site.linear.w])
-
-
-Criterion = Callable[[Evidence, Group, Mapping[str, Array]], Ranking]
-"""(evidence, group, output columns preserved above per site) -> ranking."""
-
-
-def mi(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
-    """Gaussian conditional mutual information by backward elimination (design.md 6).
-
-    A group that no weight reads (only products of activations do) is ranked by magnitude.
-    """
-    stakes = [
-        stake(
-            evidence.calibration.moments[site.name],
-            evidence.weight(site),
-            blocks_at(evidence.coupling, site, group),
-            evidence.calibration.curvature,
-            SIGNALS[evidence.signal],
-            preserved.get(site.name),
-        )
-        for site in evidence.readers(group)
-    ]
-    if not stakes:
-        return magnitude(evidence, group, preserved)
-    return eliminate(stakes, group.size, group.shape[:-1])
+from mipack.select.eliminate import Ranking
+from mipack.select.evidence import Evidence
 
 
 def magnitude(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
@@ -89,14 +41,6 @@ def random(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> 
     rng = np.random.default_rng([evidence.seed, zlib.crc32(group.name.encode())])
     order = rng.permuted(np.broadcast_to(np.arange(group.size), group.shape), axis=-1)
     return Ranking(order, np.linspace(1, 0, group.size + 1))
-
-
-CRITERIA: dict[str, Criterion] = {
-    "mi": mi,
-    "magnitude": magnitude,
-    "wanda": wanda,
-    "random": random,
-}
 
 
 def _per_unit(coupling: Coupling, group: Group, name: str, axis: int) -> Array:
