@@ -1,4 +1,4 @@
-"""What a criterion may use: the model's structure, its data's moments, and how a signal weighs them."""
+"""What a criterion may use: structure, moments, and the signal that weighs them."""
 
 from __future__ import annotations
 
