@@ -19,7 +19,7 @@ from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
 from mipack.select.plan import Plan, load_plan
-from mipack.stages import Material, advise, collect, decide, fidelity, refitted
+from mipack.stages import Material, advise, collect, decide, fidelity, refitted, rotated
 from mipack.surgery.cut import cut
 from mipack.surgery.interface import unwrap
 from mipack.surgery.keep import Keep
@@ -55,7 +55,8 @@ def prune(
         prepared = prepare(original, data, allow_signature=options.allow_signature)
         material = Material(prepared, options, say, replay)
     material.announce(replay)
-    evidence = collect(material, watch)
+    evidence = rotated(material, collect(material, watch), replay)
+    prepared = material.prepared
     plan, decider = (replay, None) if replay else decide(material, evidence, watch)
     keep = Keep.of(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import onnx_ir as ir
 
 from mipack.calibrate.moments import Calibration, load_calibration, model_key, wave_bytes
+from mipack.calibrate.pairs import operands_of
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, sites_of
 from mipack.calibrate.taps import Answers, Batches, answers, calibrate
 from mipack.couple.solve import Group
 from mipack.data.dataset import Batch, Dataset
 from mipack.data.synthetic import dim_sizes
-from mipack.errors import InputError
+from mipack.errors import InputError, PlanMismatch
 from mipack.evaluate.compare import evaluate
 from mipack.graph.load import runnable, weight_bytes, weight_count
 from mipack.options import Progress, PruneOptions, Stopwatch
@@ -32,14 +33,19 @@ from mipack.select.decide import Decider, Request, chosen_groups
 from mipack.select.evidence import Evidence
 from mipack.select.measure import Meter
 from mipack.select.plan import Plan
+from mipack.select.rotate import rotations_of, turned
 from mipack.select.signal import DEFAULT_SIGNAL
 from mipack.surgery.keep import Keep
+from mipack.surgery.rotate import rotate
+from mipack.verify.oracle import farthest, tolerance_of
 
 HELD_OUT = 0.125
 """Share of the calibration samples that fits nothing and judges everything."""
 KL_SAMPLES = 128
 """Samples on which groups are cut alone."""
 PROOF_SAMPLES = 32
+ROTATING = ("mi",)
+"""Criteria that take groups without a basis of their own along principal directions."""
 REFIT_BYTES = 2 << 30
 """Activations that the bottom-up refit may hold; with more data it uses fewer samples."""
 
@@ -60,9 +66,11 @@ class Material:
     ) -> None:
         self.prepared, self.options, self.say = prepared, options, say
         self._warnings: list[str] = []
+        self.rotated: frozenset[str] = frozenset()
         self.groups, self.averaged = self._chosen(replay)
         read = (*prepared.coupling.free, *self.averaged)
         self.sites: tuple[Site, ...] = sites_of(prepared.coupling, read)
+        self.operands = operands_of(prepared.coupling, prepared.coupling.free)
         data = prepared.dataset
         self.fit: Dataset | None = None
         self.test: Dataset | None = None
@@ -189,10 +197,41 @@ def _calibrate(
             known,
             material.rows,
             keys=keys,
+            operands=material.operands,
             batch_bytes=4 * size // material.prepared.samples,
             provider=material.provider,
             advance=material.say.advance,
         )
+
+
+def rotated(material: Material, evidence: Evidence | None, replay: Plan | None) -> Evidence | None:
+    """The evidence, and the model of `material`, with the dims of every group that has no basis of
+    its own along their principal directions; where a plan is replayed, of the groups it says.
+
+    Raises PlanMismatch where a plan needs the rotation and there are no moments to find it.
+    """
+    wanted = material.groups if material.options.criterion in ROTATING else ()
+    if replay is not None:
+        names = {group.name for group in replay.groups if group.rotated}
+        wanted = tuple(g for g in material.prepared.coupling.free if g.name in names)
+        if len(wanted) and evidence is None:
+            raise PlanMismatch(
+                f"the plan keeps principal dims ({wanted[0].name}), which moments tell",
+                hint="give --calib DATA or --moments FILE of the run that made the plan",
+            )
+    found = rotations_of(evidence, wanted) if evidence is not None else []
+    if evidence is None or not found:
+        return evidence
+    before = material.prepared.coupling
+    coupling = rotate(before, found)
+    error = farthest(before.model, coupling.model, [b.feeds for b in material.proof_batches])
+    if error > tolerance_of(before):
+        material.warn(f"dims inside heads stay as they are: rotating them changes {error:.1e}")
+        return evidence
+    material.prepared = replace(material.prepared, coupling=coupling)
+    material.rotated = frozenset(rotation.frame.group.name for rotation in found)
+    material.say.note(f"the dims of {len(found)} groups are rotated to their principal directions")
+    return turned(evidence, coupling, found)
 
 
 def warn_of_little_data(material: Material, evidence: Evidence) -> None:
@@ -243,7 +282,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
     widths = {atom: decision.keep.size(atom) for atom in decision.keep.tables}
     per = prepared.samples
     plan = Plan(
-        groups=decision.groups,
+        groups=tuple(replace(g, rotated=g.name in material.rotated) for g in decision.groups),
         model=prepared.digest,
         settings={
             "criterion": options.criterion,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mipack.calibrate.pairs import PairMoments
 from mipack.calibrate.sites import Site
 from mipack.errors import PlanMismatch
 from mipack.graph.load import publish, staging
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 FEATURES_MOST = 4_608
 CHUNK = 4_096
-FORMAT = "mipack-moments/1"
+FORMAT = "mipack-moments/2"
 
 
 @dataclass(slots=True)
@@ -149,6 +150,8 @@ class Calibration:
     samples: int
     model_key: str
     data_key: str
+    pairs: Mapping[str, PairMoments] = field(default_factory=dict)
+    """Of the operands of products without a weight, by `Operand.key`."""
 
     def save(self, path: Path) -> None:
         """Write an .npz that `load_calibration` reads, atomically."""
@@ -159,11 +162,15 @@ class Calibration:
             "samples": np.array(self.samples),
             "curvature": self.curvature,
             "sites": np.array(sorted(self.moments)),
+            "pairs": np.array(sorted(self.pairs)),
         }
         for index, name in enumerate(sorted(self.moments)):
             moments = self.moments[name]
-            for field in ("count", "first", "second", "scores", "cross"):
-                arrays[f"{index}.{field}"] = np.asarray(getattr(moments, field))
+            for part in ("count", "first", "second", "scores", "cross"):
+                arrays[f"{index}.{part}"] = np.asarray(getattr(moments, part))
+        for index, (_, pair) in enumerate(sorted(self.pairs.items())):
+            arrays[f"pair{index}.count"] = np.asarray(pair.count)
+            arrays[f"pair{index}.first"], arrays[f"pair{index}.second"] = pair.first, pair.second
         with staging(path) as folder:
             with (folder / "moments").open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -191,8 +198,14 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
                 )
                 for i, name in enumerate(data["sites"])
             }
+            pairs = {
+                str(name): PairMoments(
+                    float(data[f"pair{i}.count"]), data[f"pair{i}.first"], data[f"pair{i}.second"]
+                )
+                for i, name in enumerate(data["pairs"])
+            }
             samples, found = int(data["samples"]), str(data["data_key"])
-            return Calibration(moments, data["curvature"], samples, model_key, found)
+            return Calibration(moments, data["curvature"], samples, model_key, found, pairs)
     except PlanMismatch:
         raise
     except Exception as error:  # a damaged archive fails in many ways

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mipack.couple.positions import unit_positions
 from mipack.couple.solve import Coupling, Group
 from mipack.graph.view import Linear
-from mipack.layout import Kind, Term, find, leaves, parts, size_of
+from mipack.layout import Term, leaves, size_of
 from mipack.surgery.keep import Keep
 
 if TYPE_CHECKING:
@@ -99,36 +100,6 @@ def sites_of(coupling: Coupling, groups: Sequence[Group]) -> tuple[Site, ...]:
             outputs = coupling.constants[linear.w].shape[linear.w_out]
             found.append(Site(linear.node.name or "", linear, size_of(axis)[0], outputs))
     return tuple(found)
-
-
-def unit_positions(term: Term, atom: Term, within: Sequence[Term] = ()) -> Array:
-    """Where each unit of an atom sits along an axis: [units, positions per unit].
-
-    With `within`, contexts that stand on the axis too, the units of every context in turn.
-    """
-    atoms = [find(a) for a in (*within, atom)]
-    labels = [unit_labels(term, a) for a in atoms]
-    there = np.flatnonzero(np.all([label >= 0 for label in labels], axis=0))
-    sizes = [size_of(a)[0] for a in atoms]
-    units = np.ravel_multi_index(tuple(label[there] for label in labels), sizes)
-    return there[np.argsort(units, kind="stable")].reshape(prod(sizes), -1)
-
-
-def unit_labels(term: Term, atom: Term) -> Array:
-    """For every position of an axis the unit of `atom` that it belongs to, or -1: [positions]."""
-    term, atom = find(term), find(atom)
-    if term is atom:
-        return np.arange(size_of(term)[0])
-    if term.kind is Kind.ATOM:
-        return np.full(size_of(term)[0], -1)
-    listed = [unit_labels(part, atom) for part in parts(term)]
-    if term.kind is Kind.SUM:
-        return np.concatenate(listed)
-    total = listed[0]
-    for part in listed[1:]:  # row-major: the earlier factor is repeated over the later one
-        outer, inner = np.broadcast_arrays(total[:, None], part[None, :])
-        total = np.where(outer >= 0, outer, inner).reshape(-1)
-    return total
 
 
 def feature_blocks(site: Site, axis: Term, atom: Term, within: Sequence[Term] = ()) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mipack.calibrate.heads import CLASSES_MOST, Head, heads_of
 from mipack.calibrate.moments import Accumulator, Calibration, Moments, waves
+from mipack.calibrate.pairs import Operand, PairMoments, PairSums, pair_moments
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Site
 from mipack.couple.solve import Coupling
@@ -81,6 +82,7 @@ def calibrate(
     rows: RowMap,
     *,
     keys: tuple[str, str],
+    operands: Sequence[Operand] = (),
     batch_bytes: int = 0,
     provider: str = "cpu",
     advance: Callable[[int], None] = lambda _: None,
@@ -94,20 +96,27 @@ def calibrate(
     columns = _columns(known)
     moments: dict[str, Moments] = {}
     held = {site.name: batch_bytes * _elements(coupling, site) for site in sites}
-    for wave in waves(sites, columns, MEMORY, held):
-        session = session_with(coupling.model, [site.linear.x for site in wave], provider=provider)
+    pairs: dict[str, PairMoments] = {}
+    found = waves(sites, columns, MEMORY, held) or [[]][: len(operands)]
+    for index, wave in enumerate(found):
+        beside = [(o, PairSums(coupling, o)) for o in (operands if not index else ())]
+        names = [*(site.linear.x for site in wave), *(o.name for o, _ in beside)]
+        session = session_with(coupling.model, names, provider=provider)
         device = "cuda" if session.on_gpu else "cpu"
         sums = {site.name: Accumulator(site, columns, device) for site in wave}
         for batch, outputs in zip(batches(), known.outputs, strict=True):
             scores = head.scores(outputs[head.name]) if head and columns else None
-            tensors = run_tensors(session, batch.feeds, [site.linear.x for site in wave])
+            tensors = run_tensors(session, batch.feeds, names)
             for site in wave:
                 x, owner = site_rows(coupling, site, tensors[site.linear.x], rows, batch)
                 sums[site.name].add(x, _scores_of(scores, owner, x))
+            for operand, collector in beside:
+                collector.add(tensors[operand.name], rows, batch.feeds, batch.samples)
             advance(batch.samples)
         moments.update({name: total.result() for name, total in sums.items()})
+        pairs |= pair_moments(beside)
     samples = sum(len(next(iter(o.values()))) for o in known.outputs)
-    return Calibration(moments, _curvature(known, columns), samples, *keys)
+    return Calibration(moments, _curvature(known, columns), samples, *keys, pairs)
 
 
 def _elements(coupling: Coupling, site: Site) -> int:

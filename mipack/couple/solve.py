@@ -7,15 +7,15 @@ everywhere. It is *free* when neither frozen nor normalised over (a width).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 import mipack.ops  # noqa: F401 - registers the rules
-from mipack.couple.cost import Cost, lost_of
+from mipack.couple.cost import lost_of
+from mipack.couple.coupling import Coupling as Coupling
+from mipack.couple.coupling import Group as Group
 from mipack.couple.families import Contexts, contexts
 from mipack.couple.flow import tie_bodies
 from mipack.couple.function import defined, fixed
@@ -39,73 +39,6 @@ from mipack.ops.registry import key, rule_for
 
 SIZES = 16
 """A vector of at most this many numbers from shapes is a list of sizes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Units that are cut together; `touches` lists (initializer, axis) in topological order."""
-
-    name: str
-    atom: Term
-    size: int
-    kind: str
-    touches: tuple[tuple[str, int], ...]
-    within: tuple[Term, ...]
-    frozen: tuple[str, ...]
-    width: tuple[str, ...]
-    macs: int
-
-    @property
-    def free(self) -> bool:
-        """Neither frozen nor normalised over."""
-        return not (self.frozen or self.width)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[contexts.., units]: of a family every context unit chooses for itself."""
-        return (*(size_of(context)[0] for context in self.within), self.size)
-
-
-@dataclass(frozen=True)
-class Coupling:
-    """All that later stages know of the graph's structure; they see axes, never ops."""
-
-    model: ir.Model
-    probe: Probe
-    layout: Layout
-    axes: Mapping[str, tuple[Term, ...]]
-    said: Statements
-    groups: tuple[Group, ...]
-    constants: Mapping[str, np.ndarray[Any, Any]]
-    unknown_ops: Mapping[str, int]
-
-    @cached_property
-    def cost(self) -> Cost:
-        """MACs and parameters as functions of widths."""
-        weights = [self.axes[n] for n, v in self.constants.items() if v.ndim and n in self.axes]
-        return Cost([t for ts in self.said.products.values() for t in ts], weights)
-
-    @property
-    def free(self) -> tuple[Group, ...]:
-        """The groups that may be cut."""
-        return tuple(group for group in self.groups if group.free)
-
-    @property
-    def widths(self) -> tuple[Group, ...]:
-        """The groups that something averages over: cut on request only."""
-        return tuple(group for group in self.groups if group.width and not group.frozen)
-
-    def linears_reading(self, group: Group) -> list[Linear]:
-        """Contractions with weights that absorb the group."""
-        return self._readers.get(group.atom, [])
-
-    @cached_property
-    def _readers(self) -> dict[Term, list[Linear]]:
-        found: dict[Term, list[Linear]] = {}
-        for site in self.said.linears:
-            for atom in dict.fromkeys(leaves(self.axes[site.x][site.x_axis])):
-                found.setdefault(atom, []).append(site)
-        return found
 
 
 class _Solver:

@@ -13,8 +13,9 @@ from math import gcd
 
 import numpy as np
 
-from mipack.calibrate.sites import Array, unit_positions
+from mipack.calibrate.sites import Array
 from mipack.couple.cost import Cost
+from mipack.couple.positions import unit_positions
 from mipack.couple.solve import Coupling, Group
 from mipack.errors import InputError
 from mipack.layout import Term, size_of

@@ -2,7 +2,8 @@
 
 A group is cut alone at two widths, its readers locally refitted, and the model is run on
 calibration samples. Where every reader is a linear site, that is the original with other weights
-(fed in place of its initializers, one session for all); elsewhere a masked model is built.
+(fed in place of its initializers, one session for all), and so it is where zero weights silence
+what only products of activations read; elsewhere a masked model is built.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mipack.calibrate.ridge import absorb_together
 from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import Answers, BatchLike, crop
 from mipack.couple.solve import Coupling, Group
+from mipack.couple.zeros import silenced_by_weights
 from mipack.graph.adjust import (
     ensure_bias,
     make_overridable,
@@ -26,7 +28,7 @@ from mipack.graph.adjust import (
 )
 from mipack.graph.bodies import reads
 from mipack.graph.load import runnable
-from mipack.layout import leaves
+from mipack.layout import Term, leaves
 from mipack.runtime.session import Session
 from mipack.select.eliminate import Ranking
 from mipack.select.evidence import Evidence
@@ -61,18 +63,22 @@ class Meter:
             site.name: ensure_bias(graph, site.linear, nodes[site.name], taken)
             for site in evidence.sites
         }
+        self._made = _made(evidence)
         weights = [site.linear.w for site in evidence.sites]
-        make_overridable(self._model, dict.fromkeys([*weights, *self._bias.values()]))
-        self._start = {n: value_of(graph, n) for n in {*weights, *self._bias.values()}}
+        own = [name for names in self._made.values() for name in names]
+        fed = dict.fromkeys([*weights, *self._bias.values(), *own])
+        make_overridable(self._model, fed)
+        self._start = {name: value_of(graph, name) for name in fed}
         with runnable(self._model) as source:
             self._session = Session(source)
 
     def kl(self, group: Group, kept: Array) -> float:
         """Mean nats per sample between the original and itself with one group cut."""
         changed = self._weights(group, kept)
-        if covered(self._evidence.coupling, group):
-            session = self._session
-        else:
+        session = self._session
+        if group.atom in self._made:
+            changed |= self._zeroed(group, kept)
+        elif not covered(self._evidence.coupling, group):
             session, changed = self._silenced(group, kept, changed), {}
         head = self._known.head
         assert head is not None
@@ -104,6 +110,15 @@ class Meter:
             changed[name] = first.weight(new, old)
         return changed
 
+    def _zeroed(self, group: Group, kept: Array) -> dict[str, Array]:
+        """The weights that make a group's units, zero at those that go."""
+        keep, axes = Keep.of({group: kept}), self._evidence.coupling.axes
+        return {
+            name: np.where(keep.mask(axes[name]), array, array.dtype.type(0))
+            for name in self._made[group.atom]
+            for array in [self._start[name]]
+        }
+
     def _uses(self, weight: str) -> int:
         return len(self._evidence.coupling.model.graph.initializers[weight].uses())
 
@@ -121,6 +136,17 @@ class Meter:
                 set_weight(model.graph, name, array)
         with runnable(model) as source:
             return Session(source)
+
+
+def _made(evidence: Evidence) -> dict[Term, list[str]]:
+    """For every group that no weight reads but zero weights silence, these weights."""
+    found = {}
+    for group in evidence.coupling.free:
+        if not evidence.readers(group) and silenced_by_weights(evidence.coupling, group):
+            constants = evidence.coupling.constants
+            names = [name for name, _ in group.touches if constants[name].dtype.kind == "f"]
+            found[group.atom] = list(dict.fromkeys(names))
+    return found
 
 
 def covered(coupling: Coupling, group: Group) -> bool:

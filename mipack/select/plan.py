@@ -27,7 +27,8 @@ class GroupPlan:
     `information` the share of the group's information that the kept units hold.
 
     Of a family (dims inside heads) `keep` has a row for every unit of its contexts, in order; a
-    family of which nothing goes is one row like any group.
+    family of which nothing goes is one row like any group. Where `rotated`, units are not those of
+    the file but principal directions, most important first, found again from the moments.
     """
 
     name: str
@@ -36,6 +37,7 @@ class GroupPlan:
     keep: tuple[int, ...] | tuple[tuple[int, ...], ...]
     loss: float = 0.0
     information: float = 1.0
+    rotated: bool = False
 
     @property
     def kept(self) -> int:
@@ -158,4 +160,5 @@ def _group(entry: Mapping[str, Any]) -> GroupPlan:
         tuple(rows) if keep and isinstance(keep[0], list) else keep,
         float(entry["loss"]),
         float(entry["information"]),
+        bool(entry.get("rotated", False)),
     )

@@ -52,8 +52,7 @@ def prove(coupling: Coupling, keep: Keep, pruned: ir.Model, batches: Iterable[Fe
         ours = Session(source, optimize=False)
     with runnable(silent) as source:
         oracle = Session(source, optimize=False)
-    halves = {d for d in coupling.probe.dtypes.values() if d in ("float16", "bfloat16")}
-    tolerance = max(TOLERANCE[d] for d in halves | {"float32"})
+    tolerance = tolerance_of(coupling)
     errors: dict[str, float] = {}
     plain: dict[str, float] = {}
     count = 0
@@ -77,6 +76,23 @@ def prove(coupling: Coupling, keep: Keep, pruned: ir.Model, batches: Iterable[Fe
             hint="nothing was written; please report this model (mipack why shows the coupling)",
         )
     return proof
+
+
+def tolerance_of(coupling: Coupling) -> float:
+    """The relative error that rounding may make, by the narrowest floats of the graph."""
+    halves = {d for d in coupling.probe.dtypes.values() if d in ("float16", "bfloat16")}
+    return max(TOLERANCE[d] for d in halves | {"float32"})
+
+
+def farthest(first: ir.Model, second: ir.Model, batches: Iterable[Feeds]) -> float:
+    """The largest relative error of any output between two models of one signature."""
+    with runnable(first) as one, runnable(second) as other:
+        sessions = [Session(source, optimize=False) for source in (one, other)]
+    errors = [0.0]
+    for feeds in batches:
+        want, got = (session.run(feeds) for session in sessions)
+        errors += [distance(got[name], want[name]) for name in want]
+    return max(errors)
 
 
 def distance(got: Any, want: Any) -> float:

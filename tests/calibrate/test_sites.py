@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import Net, Toy, cnn
 
-from mipack.calibrate.sites import blocks_at, patches, unit_positions
+from mipack.calibrate.sites import blocks_at, patches
+from mipack.couple.positions import unit_positions
 from mipack.graph.probe import session_with
 from mipack.graph.view import Window
 from mipack.layout import Kind, Layout, Term, find, size_of

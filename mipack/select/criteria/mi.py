@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mipack.calibrate.sites import Array, blocks_at
 from mipack.couple.solve import Group
 from mipack.select.criteria.norms import magnitude
+from mipack.select.criteria.products import products
 from mipack.select.eliminate import Ranking, eliminate
 from mipack.select.evidence import Evidence
 from mipack.select.signal import SIGNALS, stake
@@ -15,7 +16,7 @@ from mipack.select.signal import SIGNALS, stake
 def mi(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
     """Gaussian conditional mutual information by backward elimination (design.md 6).
 
-    A group that no weight reads (only products of activations do) is ranked by magnitude.
+    A group that no weight reads is ranked by what its products lose (`products`), or by magnitude.
     """
     stakes = [
         stake(
@@ -29,5 +30,5 @@ def mi(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Rank
         for site in evidence.readers(group)
     ]
     if not stakes:
-        return magnitude(evidence, group, preserved)
+        return products(evidence, group) or magnitude(evidence, group, preserved)
     return eliminate(stakes, group.size, group.shape[:-1])

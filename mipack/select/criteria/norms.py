@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mipack.calibrate.sites import Array, blocks_at, unit_labels
+from mipack.calibrate.sites import Array, blocks_at
+from mipack.couple.positions import unit_labels
 from mipack.couple.solve import Coupling, Group
 from mipack.layout import Term, leaves
 from mipack.select.eliminate import Ranking
