@@ -212,7 +212,7 @@ def rotated(material: Material, evidence: Evidence | None, replay: Plan | None) 
     """
     wanted = material.groups if material.options.criterion in ROTATING else ()
     if replay is not None:
-        names = {group.name for group in replay.groups if group.rotated}
+        names = {g.name for g in replay.groups if g.rotated and g.kept < g.size}
         wanted = tuple(g for g in material.prepared.coupling.free if g.name in names)
         if len(wanted) and evidence is None:
             raise PlanMismatch(
