@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from mipack.calibrate.moments import Calibration, load_calibration, model_key, wave_bytes
+from mipack.calibrate.gradients import gradient_moments
+from mipack.calibrate.moments import Calibration, GradientMoments, load_calibration, model_key, wave_bytes
 from mipack.calibrate.pairs import operands_of
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, sites_of
@@ -18,7 +19,7 @@ from mipack.calibrate.taps import Answers, Batches, answers, calibrate
 from mipack.couple.solve import Group
 from mipack.data.dataset import Batch, Dataset
 from mipack.data.synthetic import dim_sizes
-from mipack.errors import InputError, PlanMismatch
+from mipack.errors import InputError, PlanMismatch, UnsupportedError
 from mipack.evaluate.compare import evaluate
 from mipack.graph.load import runnable, weight_bytes, weight_count
 from mipack.options import Progress, PruneOptions, Stopwatch
@@ -34,7 +35,6 @@ from mipack.select.evidence import Evidence
 from mipack.select.measure import Meter
 from mipack.select.plan import Plan
 from mipack.select.rotate import rotations_of, turned
-from mipack.select.signal import DEFAULT_SIGNAL
 from mipack.surgery.keep import Keep
 from mipack.surgery.rotate import rotate
 from mipack.verify.oracle import farthest, tolerance_of
@@ -163,7 +163,6 @@ def collect(material: Material, watch: Stopwatch) -> Evidence | None:
     saved = options.moments if options.moments and options.moments.exists() else None
     key = model_key(prepared.digest, material.sites)
     data_key = material.fit.digest if material.fit else None
-    signal = DEFAULT_SIGNAL if options.signal == "auto" else options.signal
     if saved:
         calibration = load_calibration(saved, key, data_key)
     elif material.fit is None or data_key is None:
@@ -172,6 +171,9 @@ def collect(material: Material, watch: Stopwatch) -> Evidence | None:
         calibration = _calibrate(material, material.fit, (key, data_key), watch)
         if options.moments:
             calibration.save(options.moments)
+    signal = options.signal
+    if signal in ("auto", "fisher"):
+        signal = "fisher" if calibration.gradients else "identity"
     evidence = Evidence(prepared.coupling, material.sites, calibration, signal, options.seed)
     say.note(f"moments of {len(material.sites)} sites over {calibration.samples} samples")
     return evidence
@@ -189,8 +191,12 @@ def _calibrate(
         material.warn(f"the mask {mask} reaches no layer by its axes: padding counts as data")
     needed = wave_bytes(material.sites, 2) / 2**20
     material.say.note(f"calibration sums take {needed:.0f} MB")
+    gradients: Mapping[str, GradientMoments] = {}
+    if material.options.signal in ("auto", "fisher"):
+        with watch("calibrate: gradients", material.say, fit.samples):
+            gradients = _gradients(material, lambda: fit.batches(size), known)
     with watch("calibrate: moments", material.say, fit.samples):
-        return calibrate(
+        found = calibrate(
             material.prepared.coupling,
             material.sites,
             lambda: fit.batches(size),
@@ -202,6 +208,28 @@ def _calibrate(
             provider=material.provider,
             advance=material.say.advance,
         )
+    return replace(found, gradients=gradients)
+
+
+def _gradients(
+    material: Material, batches: Batches, known: Answers
+) -> Mapping[str, GradientMoments]:
+    """Exact gradients; none, said once, where an op has no torch function or nothing is to differ
+    in (then selection goes by what forward passes tell)."""
+    try:
+        return gradient_moments(
+            material.prepared.coupling,
+            material.sites,
+            batches,
+            known,
+            material.rows,
+            seed=material.options.seed,
+            advance=material.say.advance,
+            warn=material.warn,
+        )
+    except (UnsupportedError, InputError) as error:
+        material.warn(f"no exact gradients ({error}): selection uses forward passes alone")
+        return {}
 
 
 def rotated(material: Material, evidence: Evidence | None, replay: Plan | None) -> Evidence | None:

@@ -27,6 +27,12 @@ class Evidence:
         linears = self.coupling.linears_reading(group)
         return [known[name] for name in (lin.node.name or "" for lin in linears) if name in known]
 
+    def fisher(self, site: Site) -> Array | None:
+        """What each output of a site tells of the model's answer, summed over a sample's rows:
+        [m, m], or [m] of very wide sites; None where no gradients were taken."""
+        found = self.calibration.gradients.get(site.name)
+        return found.outer / max(found.samples, 1.0) if found is not None else None
+
     def weight(self, site: Site) -> Array:
         """A site's weight, [features, outputs]."""
         return site.matrix(self.coupling.constants[site.linear.w])

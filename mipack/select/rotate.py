@@ -27,6 +27,8 @@ from mipack.select.evidence import Evidence
 from mipack.select.signal import SIGNALS
 from mipack.surgery.rotate import Rotation
 
+FORWARD = ("logits", "mixed")
+"""Signals that regress the scores on the features."""
 FLOOR = 1e-6
 """Of the mean variance, added to every dim: what has none stays invertible."""
 
@@ -94,9 +96,9 @@ def _read(evidence: Evidence, group: Group, readers: Sequence[Site]) -> tuple[Ar
             return covariance[:, :0, :0], matters
         blocks = blocks_at(evidence.coupling, site, group).reshape(contexts, group.size, -1)
         known = moments.covariance()
-        q = SIGNALS[evidence.signal](
-            moments, np.linalg.pinv(known), evidence.weight(site), evidence.calibration.curvature
-        )
+        inverse = np.linalg.pinv(known) if evidence.signal in FORWARD else known
+        weight, curvature = evidence.weight(site), evidence.calibration.curvature
+        q = SIGNALS[evidence.signal](moments, inverse, weight, curvature, evidence.fisher(site))
         for k in range(blocks.shape[-1]):
             at = blocks[:, :, k]
             rows, columns = at[:, :, None], at[:, None, :]

@@ -26,6 +26,7 @@ def mi(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Rank
             evidence.calibration.curvature,
             SIGNALS[evidence.signal],
             preserved.get(site.name),
+            evidence.fisher(site),
         )
         for site in evidence.readers(group)
     ]
