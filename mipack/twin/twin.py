@@ -11,7 +11,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,6 +72,7 @@ class Twin:
         }
         self._plans: dict[tuple[int, tuple[str, ...]], list[_Step]] = {}
         self._bodies: dict[ir.Node, Twin] = {}
+        self._elsewhere: dict[str, Tensor] = {}
 
     @staticmethod
     def unsupported(model: ir.Model) -> list[str]:
@@ -159,14 +159,12 @@ class Twin:
         return operands
 
     def _moved(self, name: str, operand: Tensor) -> Tensor:
-        moved = operand.to(self.device)
-        if self.weights.get(name) is operand and operand.numel() > 1:
-            self._elsewhere[name] = moved
-        return moved
-
-    @cached_property
-    def _elsewhere(self) -> dict[str, Tensor]:
-        return {}
+        """On the device; constants are copied there once."""
+        if self.weights.get(name) is not operand:
+            return operand.to(self.device)
+        if name not in self._elsewhere:
+            self._elsewhere[name] = operand.to(self.device)
+        return self._elsewhere[name]
 
     def _through_body(self, step: _Step, operands: Sequence[Any]) -> Sequence[Any]:
         node = step.node
