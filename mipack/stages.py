@@ -11,7 +11,13 @@ import numpy as np
 import onnx_ir as ir
 
 from mipack.calibrate.gradients import gradient_moments
-from mipack.calibrate.moments import Calibration, GradientMoments, load_calibration, model_key, wave_bytes
+from mipack.calibrate.moments import (
+    Calibration,
+    GradientMoments,
+    load_calibration,
+    model_key,
+    wave_bytes,
+)
 from mipack.calibrate.pairs import operands_of
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, sites_of

@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 FEATURES_MOST = 4_608
 CHUNK = 4_096
 FORMAT = "mipack-moments/2"
+FIELDS = ("first", "second", "scores", "cross")
+GRADIENT_FIELDS = ("outer", "mask_first", "mask_second")
 
 
 @dataclass(slots=True)
@@ -69,6 +71,52 @@ class Moments:
             self.second + other.second,
             self.scores + other.scores,
             self.cross + other.cross,
+        )
+
+
+@dataclass(slots=True)
+class GradientMoments:
+    """Sums of gradients at one site (`gradients`); `rows` and `samples` count what was summed.
+
+    outer         G: sum over rows of g g', g = d log p / d y, averaged over the classes by p:
+                  [outputs, outputs], or [outputs] (squares only) of very wide sites
+    mask_first    sum over samples of |s|, s = d log p / d m for a factor m on a channel of x
+                  (the root of the mean square over the classes): [channels]
+    mask_second   sum over samples of s s': [channels, channels], or [channels] (squares only)
+
+    Channels are the positions of x's contracted axis (of convolutions: without the kernel).
+    """
+
+    rows: float
+    samples: float
+    outer: Array
+    mask_first: Array
+    mask_second: Array
+
+    @property
+    def fisher(self) -> Array:
+        """E g g' per row: [outputs, outputs], or [outputs]."""
+        return self.outer / max(self.rows, 1.0)
+
+    @property
+    def mask_square(self) -> Array:
+        """Sum over samples of s^2: [channels]."""
+        second = self.mask_second
+        return np.diagonal(second) if second.ndim == 2 else second
+
+    @property
+    def influence(self) -> float:
+        """Sum over rows of |g|^2."""
+        return float(np.trace(self.outer) if self.outer.ndim == 2 else self.outer.sum())
+
+    def merge(self, other: GradientMoments) -> GradientMoments:
+        """The sums over both sets of rows."""
+        return GradientMoments(
+            self.rows + other.rows,
+            self.samples + other.samples,
+            self.outer + other.outer,
+            self.mask_first + other.mask_first,
+            self.mask_second + other.mask_second,
         )
 
 
@@ -143,7 +191,8 @@ def _zeros(device: str, *shape: int) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Moments of every site, and the mean curvature H of the head over `samples` samples."""
+    """Moments of every site, and the mean curvature H of the head over `samples` samples;
+    gradients of every site where they were asked for."""
 
     moments: Mapping[str, Moments]
     curvature: Array
@@ -152,6 +201,7 @@ class Calibration:
     data_key: str
     pairs: Mapping[str, PairMoments] = field(default_factory=dict)
     """Of the operands of products without a weight, by `Operand.key`."""
+    gradients: Mapping[str, GradientMoments] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write an .npz that `load_calibration` reads, atomically."""
@@ -166,8 +216,11 @@ class Calibration:
         }
         for index, name in enumerate(sorted(self.moments)):
             moments = self.moments[name]
-            for part in ("count", "first", "second", "scores", "cross"):
+            for part in ("count", *FIELDS):
                 arrays[f"{index}.{part}"] = np.asarray(getattr(moments, part))
+            gradients = self.gradients.get(name)
+            for part in ("rows", "samples", *GRADIENT_FIELDS) if gradients else ():
+                arrays[f"{index}.gradient.{part}"] = np.asarray(getattr(gradients, part))
         for index, (_, pair) in enumerate(sorted(self.pairs.items())):
             arrays[f"pair{index}.count"] = np.asarray(pair.count)
             arrays[f"pair{index}.first"], arrays[f"pair{index}.second"] = pair.first, pair.second
@@ -191,12 +244,15 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
                     f"{path} holds the moments of {what}",
                     hint="delete it or name another --moments FILE",
                 )
-            fields = ("first", "second", "scores", "cross")
+            names = {str(name): i for i, name in enumerate(data["sites"])}
             moments = {
-                str(name): Moments(
-                    float(data[f"{i}.count"]), *(data[f"{i}.{field}"] for field in fields)
-                )
-                for i, name in enumerate(data["sites"])
+                name: Moments(float(data[f"{i}.count"]), *(data[f"{i}.{part}"] for part in FIELDS))
+                for name, i in names.items()
+            }
+            gradients = {
+                name: _gradients(data, f"{i}.gradient")
+                for name, i in names.items()
+                if f"{i}.gradient.rows" in data
             }
             pairs = {
                 str(name): PairMoments(
@@ -205,13 +261,19 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
                 for i, name in enumerate(data["pairs"])
             }
             samples, found = int(data["samples"]), str(data["data_key"])
-            return Calibration(moments, data["curvature"], samples, model_key, found, pairs)
+            sums = (moments, data["curvature"], samples, model_key, found)
+            return Calibration(*sums, pairs, gradients)
     except PlanMismatch:
         raise
     except Exception as error:  # a damaged archive fails in many ways
         raise PlanMismatch(
             f"{path} is not a readable moments file", hint="delete it and calibrate again"
         ) from error
+
+
+def _gradients(data: Mapping[str, Array], prefix: str) -> GradientMoments:
+    counts = (float(data[f"{prefix}.{part}"]) for part in ("rows", "samples"))
+    return GradientMoments(*counts, *(data[f"{prefix}.{part}"] for part in GRADIENT_FIELDS))
 
 
 def model_key(digest: str, sites: Sequence[Site]) -> str:

@@ -42,15 +42,29 @@ def defined(
         first, second = (
             {n: _feed(n, k, outer) for n in dict.fromkeys(names) if n not in known} for k in (0, 1)
         )
-        function = _function(proto, opset, {**first, **known})
-        if function is None:
+        model = body_model(proto, opset, first, known)
+        if model is None:
             return None
-        model = canonical(from_proto(_model(proto, function, first, known)))
         inside = probe(model, (first, second))
     except _UNUSABLE:
         return None
     same = all(inside.shapes.get(n) == outer.shapes.get(n) for n in proto.output if n)
     return (model, inside) if same else None
+
+
+def body_model(
+    node: onnx.NodeProto,
+    opset: int,
+    feeds: Mapping[str, Array],
+    known: Mapping[str, Array] | None = None,
+) -> ir.Model | None:
+    """The body of an op as a canonical model: `feeds` are inputs, of which only the types count,
+    `known` become constants. None where the standard gives no body for these types."""
+    known = known or {}
+    function = _function(node, opset, {**feeds, **known})
+    if function is None:
+        return None
+    return canonical(from_proto(_model(node, function, feeds, known)))
 
 
 def fixed(

@@ -1,0 +1,1 @@
+"""The ONNX graph as a differentiable torch function."""
