@@ -47,7 +47,7 @@ from mipack.verify.oracle import farthest, tolerance_of
 
 HELD_OUT = 0.125
 """Share of the calibration samples that fits nothing and judges everything."""
-KL_SAMPLES = 128
+KL_SAMPLES = 64
 """Samples on which groups are cut alone."""
 PROOF_SAMPLES = 32
 ROTATING = ("mi",)

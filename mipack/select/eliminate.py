@@ -69,9 +69,9 @@ class Stake:
         inner = self.p[at][:, at]  # R = P_BB^-1 P_B: is [B, n]; most blocks are one number
         rest = self.p[at] / inner if len(at) == 1 else torch.linalg.solve(inner, self.p[at])
         half = self.q[:, at] - 0.5 * rest.T @ self.q[at][:, at]
-        change = half @ rest
-        self.q -= change + change.T
-        self.p -= self.p[:, at] @ rest
+        self.q.addmm_(half, rest, alpha=-1)  # in place: the matrices are large, the ranks small
+        self.q.addmm_(rest.T, half.T, alpha=-1)
+        self.p.addmm_(self.p[:, at], rest, alpha=-1)
         self.p[at], self.p[:, at] = 0.0, 0.0
         self.q[at], self.q[:, at] = 0.0, 0.0
 

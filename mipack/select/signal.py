@@ -4,9 +4,9 @@ identity   F = I / tr(cov y): every output counts by its variance
 logits     Q = 1/2 A' H A with A = S_zx C^-1 and H the curvature of the output's divergence:
            the nats that the features tell, linearly, of the scores (papers.md 5.5, forward only)
 mixed      the sum of both, each scaled to lose 1 when everything goes
-fisher     F = 1/2 E g g' per sample, g = d log p(class | x) / d y by the model's own p: nats to second
-           order (papers.md 5.5), with a tenth of its mean eigenvalue on every output: what the
-           gradients of these samples do not see may still matter
+fisher     F = 1/2 E g g' per sample, g = d log p(class | x) / d y by the model's own p: nats to
+           second order (papers.md 5.5), with a tenth of its mean eigenvalue on every output: what
+           the gradients of these samples do not see may still matter
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mipack.select.eliminate import Stake
 BEYOND = 0.1
 """Share of the mean eigenvalue of F that every output matters at least."""
 Signal = Callable[[Moments, Array, Array, Array, Array | None], Array]
-"""(moments, precision P, weight [n, m], curvature H, F per sample [m, m] or [m] or unknown) -> Q."""
+"""(moments, precision P, weight [n, m], curvature H, F per sample [m, m] or [m]) -> Q."""
 
 
 def identity(
