@@ -8,7 +8,8 @@ moves by the ridge regression of what is still missing:
 
 s is the furthest tensor that the output y reaches through additions alone, in the original and in
 the cut model; so in a residual branch the target is the corrected stream, and errors do not pile
-up (papers.md 5.7). A site whose error on held-out rows does not fall keeps its weights.
+up (papers.md 5.7). Layers behind a cut that lost nothing themselves are refitted too (`reach`). A
+site whose error on held-out rows does not fall keeps its weights.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mipack.calibrate.taps import BatchLike, row_owners
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import ensure_bias, names_of, node_names, set_weight, value_of
 from mipack.layout import size_of
+from mipack.refit.reach import sites_behind
 from mipack.refit.stepper import Stepper
 from mipack.surgery.keep import Keep
 
@@ -108,7 +110,11 @@ def bottom_up(
     dense = Stepper(coupling.model, [b.feeds for b in everything])
     ours = Stepper(model, [b.feeds for b in everything])
     chosen = [s for s in refit_sites(coupling, sites, keep) if _uses(coupling, s) == 1]
-    improved = 0
+    others = sites_behind(coupling, model, keep, start.changed)
+    biases = {**start.biases, **{site.name: bias for site, bias in others.items()}}
+    order = {linear.node: index for index, linear in enumerate(coupling.said.linears)}
+    chosen = sorted([*chosen, *others], key=lambda site: order[site.linear.node])
+    improved, changed = 0, dict.fromkeys(start.changed)
     for site in chosen:
         dense.move_before(dense_nodes[site.name])
         ours.move_before(nodes[site.name])
@@ -117,10 +123,11 @@ def bottom_up(
             fit, test = _sums(gap, dense, ours, everything, len(batches), site, rows)
             step = fit.solve()
             if test.error(step) < test.error(None):
-                _move(model.graph, site, start.biases[site.name], fit.uncentred(step))
+                _move(model.graph, site, biases[site.name], fit.uncentred(step))
+                changed |= dict.fromkeys([site.linear.w, biases[site.name]])
                 improved += 1
         advance(1)
-    return Refitted(model, start.changed, start.biases, improved, len(chosen))
+    return Refitted(model, tuple(changed), biases, improved, len(chosen))
 
 
 class _Gap:
