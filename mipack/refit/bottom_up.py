@@ -112,8 +112,8 @@ def bottom_up(
     chosen = [s for s in refit_sites(coupling, sites, keep) if _uses(coupling, s) == 1]
     others = sites_behind(coupling, model, keep, start.changed)
     biases = {**start.biases, **{site.name: bias for site, bias in others.items()}}
-    order = {linear.node: index for index, linear in enumerate(coupling.said.linears)}
-    chosen = sorted([*chosen, *others], key=lambda site: order[site.linear.node])
+    order = {linear.node.name: index for index, linear in enumerate(coupling.said.linears)}
+    chosen = sorted([*chosen, *others], key=lambda site: order[site.name])
     improved, changed = 0, dict.fromkeys(start.changed)
     for site in chosen:
         dense.move_before(dense_nodes[site.name])
