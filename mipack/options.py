@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from mipack.errors import InputError
 from mipack.select.criteria import CRITERIA
-from mipack.select.decide import Request
+from mipack.select.request import BUDGETS, Request
 from mipack.select.signal import SIGNALS
 
 
@@ -22,6 +22,10 @@ class PruneOptions:
     keep: float | None = None
     macs: float | None = None
     params: float | None = None
+    size: float | None = None
+    latency: float | None = None
+    max_drop: float | None = None
+    shape: Mapping[str, int] = field(default_factory=dict)
     width: float | None = None
     allow_signature: bool = False
     criterion: str = "mi"
@@ -37,11 +41,15 @@ class PruneOptions:
     moments: Path | None = None
     from_plan: Path | None = None
 
+    def budgets(self) -> dict[str, float]:
+        """The budgets given."""
+        listed = ((name, getattr(self, name)) for name in BUDGETS)
+        return {name: share for name, share in listed if share is not None}
+
     def request(self) -> Request:
-        """The budget; where only `width` is given everything else stays."""
-        shares = (self.keep, self.macs, self.params)
-        keep = 1.0 if shares == (None, None, None) else self.keep
-        return Request(keep, self.macs, self.params, self.allocate, self.round_to, self.width)
+        """The budgets; where none is given everything stays but what `width` takes."""
+        given = self.budgets() or {"keep": 1.0}
+        return Request(**given, allocate=self.allocate, round_to=self.round_to, width=self.width)
 
 
 def checked(settings: Mapping[str, Any]) -> PruneOptions:
@@ -74,19 +82,27 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _check_budget(options: PruneOptions) -> None:
-    budgets = {"keep": options.keep, "macs": options.macs, "params": options.params}
-    given = {name: value for name, value in budgets.items() if value is not None}
-    count = len(given) + (options.from_plan is not None)
-    if count != 1 and (count or options.width is None):
+    given, planned = options.budgets(), options.from_plan is not None
+    if planned and given:
         raise InputError(
-            f"one budget is needed, {len(given) or 'none'} given",
-            hint="give one of --keep, --macs, --params, or --from-plan",
+            "a plan has its widths: a budget cannot be met beside it",
+            hint="give budgets or --from-plan",
+        )
+    if not (given or planned or options.width is not None or options.max_drop is not None):
+        raise InputError(
+            "at least one budget is needed, none given",
+            hint="give --keep, --macs, --params, --size, --latency, --max-drop, or --from-plan",
         )
     if options.width is not None:
         given["width"] = options.width
     for name, value in given.items():
         if not isinstance(value, (int, float)) or not 0 < value <= 1:
             raise InputError(f"--{name} {value}: not a share", hint="give a number in (0, 1]")
+    drop = options.max_drop
+    if drop is not None and (not isinstance(drop, (int, float)) or not 0 <= drop < 100):
+        raise InputError(f"--max-drop {drop}: not points", hint="give 0 or more, below 100")
+    if options.shape and options.latency is None:
+        raise InputError("--shape is where --latency is measured", hint="give --latency too")
 
 
 def _check_names(options: PruneOptions) -> None:

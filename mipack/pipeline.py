@@ -13,13 +13,15 @@ from typing import Any
 import onnx_ir as ir
 
 from mipack.data.dataset import Dataset, ReadOptions
+from mipack.gate import require_gate
 from mipack.graph.load import weight_bytes, weight_count
 from mipack.options import Progress, Silent, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
 from mipack.select.plan import Plan, load_plan
-from mipack.stages import Material, advise, collect, decide, fidelity, refitted, rotated
+from mipack.settle import Settled, promised, settle
+from mipack.stages import Material, advise, collect, fidelity, refitted, rotated
 from mipack.surgery.cut import cut
 from mipack.surgery.interface import unwrap
 from mipack.surgery.keep import Keep
@@ -39,9 +41,9 @@ def prune(
     """Make a model smaller; nothing is written until `PruneResult.save`.
 
     `model` is a path, a ModelProto or an onnx-ir model; `calib` a path, a Dataset or an iterable
-    of feeds, read as `read` says; `settings` are the fields of `PruneOptions`, of which one budget
-    is required: keep, macs or params (a share in (0, 1]), or from_plan. With `decide_only` the
-    result holds the plan and predicted sizes, no model.
+    of feeds, read as `read` says; `settings` are the fields of `PruneOptions`, of which a budget is
+    required: keep, macs, params, size or latency (shares in (0, 1]), max_drop (points), or
+    from_plan. With `decide_only` the result holds the plan and predicted sizes, no model.
 
     Raises InputError for what the user can fix and VerificationError where the result fails its
     proof.
@@ -53,11 +55,14 @@ def prune(
         original, data = _read(model, calib, read or ReadOptions(), say)
     with watch("probe and couple", say):
         prepared = prepare(original, data, allow_signature=options.allow_signature)
-        material = Material(prepared, options, say, replay)
+        file = Path(model) if isinstance(model, (str, Path)) else None
+        material = Material(prepared, options, say, replay, file)
     material.announce(replay)
+    require_gate(material)
     evidence = rotated(material, collect(material, watch), replay)
     prepared = material.prepared
-    plan, decider = (replay, None) if replay else decide(material, evidence, watch)
+    made = Settled(replay) if replay else settle(material, evidence, watch)
+    plan = made.plan
     keep = Keep.of(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)
     if decide_only:
@@ -71,7 +76,7 @@ def prune(
         checks = (_proven(proof), *verify(prepared.model, plain, choice, material.proof_batches))
         final = choice.chosen.model
         measured = fidelity(material, final)
-    advise(material, decider, measured)
+    advise(material, made.decider, measured)
     released, changes = unwrap(final, prepared.coupling, keep)
     if changes:
         batch = material.proof_batches[0]
@@ -79,9 +84,11 @@ def prune(
         checks = (*(c for c in checks if not c.name.startswith("signature")), last)
     for change in changes:
         material.warn(f"the signature changed, as allowed: {change}")
-    final = released
+    with watch("hold to the budget", say):
+        kept, promises = promised(material, made.clock, final, released)
+    final, checks = released, (*checks, *kept)
     after = Size(after.macs, weight_count(final), weight_bytes(final))
-    return _result(final, plan, before, after, measured, checks, watch, material)
+    return _result(final, plan, before, after, measured, checks, watch, material, promises)
 
 
 def _read(
@@ -111,6 +118,7 @@ def _result(
     checks: tuple[Check, ...],
     watch: Stopwatch,
     material: Material,
+    promises: Mapping[str, object] | None = None,
 ) -> PruneResult:
     return PruneResult(
         model,
@@ -122,4 +130,5 @@ def _result(
         watch.seconds,
         peak_memory(),
         material.warnings(),
+        promises or {},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class PruneResult:
     """A pruned model with its plan and proof.
 
     `model` is None where only a decision was asked for. `fidelity` compares it with the original
-    on held-out calibration rows (agreement, kl, cosine). `timings`: seconds per stage.
+    on held-out calibration rows (agreement, kl, cosine). `timings`: seconds per stage. `promises`:
+    what was measured of the budgets that are no counts (latency, size, drop).
     """
 
     model: ir.Model | None
@@ -49,6 +50,7 @@ class PruneResult:
     timings: Mapping[str, float]
     peak_memory: int | None
     warnings: tuple[str, ...] = ()
+    promises: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the plan's group lists are in the plan file."""
@@ -62,6 +64,7 @@ class PruneResult:
             "before": asdict(self.before),
             "after": asdict(self.after),
             "fidelity": dict(self.fidelity),
+            "promises": dict(self.promises),
             "checks": [asdict(check) for check in self.checks],
             "timings": dict(self.timings),
             "peak_memory": self.peak_memory,

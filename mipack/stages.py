@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from mipack.calibrate.gradients import gradient_moments
@@ -24,10 +24,9 @@ from mipack.calibrate.sites import Array, Site, sites_of
 from mipack.calibrate.taps import Answers, Batches, answers, calibrate
 from mipack.couple.solve import Group
 from mipack.data.dataset import Batch, Dataset
-from mipack.data.synthetic import dim_sizes
 from mipack.errors import InputError, PlanMismatch, UnsupportedError
 from mipack.evaluate.compare import evaluate
-from mipack.graph.load import runnable, weight_bytes, weight_count
+from mipack.graph.load import file_bytes, runnable, stored_bytes, weight_bytes, weight_count
 from mipack.options import Progress, PruneOptions, Stopwatch
 from mipack.prepare import Prepared
 from mipack.refit.bottom_up import bottom_up, local
@@ -36,10 +35,10 @@ from mipack.refit.stepper import frontier_bytes
 from mipack.result import Size
 from mipack.runtime.session import Session, working_provider
 from mipack.select.allocate import uniform
-from mipack.select.decide import Decider, Request, chosen_groups
+from mipack.select.decide import Decider, chosen_groups
 from mipack.select.evidence import Evidence
-from mipack.select.measure import Meter
 from mipack.select.plan import Plan
+from mipack.select.request import Request
 from mipack.select.rotate import rotations_of, turned
 from mipack.surgery.keep import Keep
 from mipack.surgery.rotate import rotate
@@ -47,6 +46,8 @@ from mipack.verify.oracle import farthest, tolerance_of
 
 HELD_OUT = 0.125
 """Share of the calibration samples that fits nothing and judges everything."""
+GATE = 0.2
+"""Share that decides nothing else: on it the drop is measured that --max-drop bounds."""
 KL_SAMPLES = 64
 """Samples on which groups are cut alone."""
 PROOF_SAMPLES = 32
@@ -68,9 +69,15 @@ class Material:
     """A prepared model with its data split, its groups and sites; lists of batches made once."""
 
     def __init__(
-        self, prepared: Prepared, options: PruneOptions, say: Progress, replay: Plan | None
+        self,
+        prepared: Prepared,
+        options: PruneOptions,
+        say: Progress,
+        replay: Plan | None,
+        source: Path | None = None,
     ) -> None:
-        self.prepared, self.options, self.say = prepared, options, say
+        """`source`: the file that the model came from, if it did."""
+        self.prepared, self.options, self.say, self._source = prepared, options, say, source
         self._warnings: list[str] = []
         self.rotated: frozenset[str] = frozenset()
         self.groups, self.averaged = self._chosen(replay)
@@ -80,6 +87,9 @@ class Material:
         data = prepared.dataset
         self.fit: Dataset | None = None
         self.test: Dataset | None = None
+        self.gate: Dataset | None = None
+        if data is not None and options.max_drop is not None:
+            data, self.gate = data.split(GATE, options.seed)
         if data is not None:
             self.fit, self.test = data.split(HELD_OUT, options.seed)
         names = [spec.name for spec in prepared.signature.inputs]
@@ -99,9 +109,10 @@ class Material:
         return chosen_groups(coupling, options.only, options.exclude, averaged=wanted)
 
     def warn(self, text: str) -> None:
-        """Tell now, and again in the result."""
-        self._warnings.append(text)
-        self.say.warn(text)
+        """Tell now, once, and again in the result."""
+        if text not in self._warnings:
+            self._warnings.append(text)
+            self.say.warn(text)
 
     def warnings(self) -> tuple[str, ...]:
         """All so far."""
@@ -123,6 +134,17 @@ class Material:
             return [MadeBatch(self.prepared.feeds, self.prepared.samples)]
         return self.batches(self.fit.take(PROOF_SAMPLES, self.options.seed))
 
+    @cached_property
+    def file_bytes(self) -> int:
+        """Bytes of the original on disk."""
+        return file_bytes(self._source) if self._source else stored_bytes(self.prepared.original)
+
+    @cached_property
+    def typical_feeds(self) -> Mapping[str, Array]:
+        """A batch from the middle of the data; without data what the model was probed with."""
+        batches = self.batches(self.fit)
+        return batches[len(batches) // 2].feeds if batches else self.prepared.feeds
+
     def announce(self, replay: Plan | None) -> None:
         """What the budget leaves, before anything costs time."""
         if replay is not None:
@@ -132,12 +154,12 @@ class Material:
         cost = self.prepared.coupling.cost
         request = self.options.request()
         held = uniform(self.averaged, request.width or 1.0)
-        budget = request.budget(self.groups, cost, held)
-        share = budget.target / max(budget.full, 1)
-        self.say.note(
-            f"{len(self.groups) + len(self.averaged)} groups to cut; "
-            f"the budget leaves {share:.1%} of the {budget.of}"
-        )
+        counted = {k: v for k, v in request.shares.items() if k not in ("size", "latency")}
+        budgets = request.at(**counted).budgets(self.groups, cost, held)
+        left = [f"{b.target / max(b.full, 1):.1%} of the {b.of}" for b in budgets]
+        left += [f"{v:.1%} of the {k}" for k, v in request.shares.items() if k not in counted]
+        count = len(self.groups) + len(self.averaged)
+        self.say.note(f"{count} groups to cut; the budget leaves {' and '.join(left)}")
 
     def sizes(self, keep: Keep) -> tuple[Size, Size]:
         """Predicted sizes before and after a cut."""
@@ -268,91 +290,6 @@ def rotated(material: Material, evidence: Evidence | None, replay: Plan | None) 
     return turned(evidence, coupling, found)
 
 
-def warn_of_little_data(material: Material, evidence: Evidence) -> None:
-    """Fewer rows than a group is wide still works (the sums are regularised), but poorly."""
-    thin = [
-        site
-        for site in evidence.sites
-        if evidence.calibration.moments[site.name].count < site.features
-    ]
-    if thin:
-        count = int(evidence.calibration.moments[thin[0].name].count)
-        material.warn(
-            f"few calibration rows: {count} for the {thin[0].features} features of "
-            f"{thin[0].name}; more samples would give a better model"
-        )
-
-
-def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> tuple[Plan, Decider]:
-    """Rank every group, allocate the budget, choose the units.
-
-    Raises InputError where the criterion needs data and there is none, or the budget is out of
-    reach.
-    """
-    options, prepared = material.options, material.prepared
-    if evidence is None:
-        evidence = _without_data(material)
-    else:
-        warn_of_little_data(material, evidence)
-    meter = None
-    if options.allocate == "information" and material.fit is not None:
-        batches = material.batches(material.fit.take(KL_SAMPLES, options.seed))
-        known = material.answers(lambda: batches)
-        if known.head is not None:
-            meter = Meter(evidence, known, batches, options.refit).kl
-    request = options.request()
-    count = len(material.groups) + len(material.averaged)
-    with watch("rank groups", material.say, count):
-        decider = Decider(
-            evidence,
-            material.groups,
-            options.criterion,
-            meter,
-            material.say.advance,
-            averaged=material.averaged,
-        )
-    decision = decider.decide(request)
-    coupling = prepared.coupling
-    widths = {atom: decision.keep.size(atom) for atom in decision.keep.tables}
-    per = prepared.samples
-    plan = Plan(
-        groups=tuple(replace(g, rotated=g.name in material.rotated) for g in decision.groups),
-        model=prepared.digest,
-        settings={
-            "criterion": options.criterion,
-            "signal": evidence.signal,
-            "allocate": options.allocate,
-            "budget": {request.kind: request.share},
-            "width": request.width,
-            "round": options.round_to,
-            "seed": options.seed,
-            "data": evidence.calibration.data_key,
-        },
-        sizes=_typical_sizes(material),
-        macs=(coupling.cost.macs({}) // per, coupling.cost.macs(widths) // per),
-    )
-    return plan, decider
-
-
-def _typical_sizes(material: Material) -> dict[str, int]:
-    """Sizes of the dynamic dimensions in a batch from the middle of the data."""
-    if material.fit is None:
-        return dict(material.prepared.sizes)
-    signature, batches = material.prepared.signature, material.fit.batches
-    sizes = [dim_sizes(signature, b.feeds) for b in batches(material.options.batch_size)]
-    return sizes[len(sizes) // 2]
-
-
-def _without_data(material: Material) -> Evidence:
-    if material.options.criterion not in ("magnitude", "random") or material.options.refit:
-        raise InputError(
-            "pruning needs calibration data",
-            hint="give --calib DATA; without data use --criterion magnitude --no-refit",
-        )
-    empty = Calibration({}, np.zeros((0, 0)), 0, "", "")
-    return Evidence(material.prepared.coupling, material.sites, empty, seed=material.options.seed)
-
-
 def refitted(material: Material, evidence: Evidence | None, keep: Keep, plain: ir.Model) -> Choice:
     """The cut with its survivors refitted, unless that is worse on held-out rows.
 
@@ -431,14 +368,15 @@ def advise(
         return
     text = f"only {agreement:.1%} of held-out answers agree with the original"
     options = material.options
-    if decider is None or not kl or options.allocate != "information":
+    searched = options.max_drop is not None and not options.budgets()
+    if decider is None or not kl or options.allocate != "information" or searched:
         material.warn(text)
         return
     target = ((1 - GOOD) / (1 - agreement)) ** 2 * decider.loss(decider.widths(options.request()))
     low, high = 0.0, 1.0
     for _ in range(7):
         share = (low + high) / 2
-        loss = _loss_at(decider, options.request().at(share))
+        loss = _loss_at(decider, options.request().at(keep=share))
         low, high = (share, high) if loss > target else (low, share)
     material.warn(f"{text}; --keep {high:.2f} is predicted to give {GOOD:.0%}")
 

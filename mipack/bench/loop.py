@@ -178,6 +178,15 @@ def compare(
     return Comparison(tuple(timings), tuple(contrasts), tuple(known))
 
 
+def against(
+    base: Session, other: Session, feeds: Feeds, *, rounds: int = 30, seconds: float
+) -> stats.Ratio:
+    """Time of `other` over that of `base`, alternately. Raises InputError for refused feeds."""
+    runs = [_runner("the original", base, feeds), _runner("the pruned model", other, feeds)]
+    samples, _ = measure(runs, rounds=rounds, warmup=3, seconds=seconds)
+    return stats.ratio(*samples)
+
+
 def measure(
     runs: Sequence[Run],
     *,

@@ -142,7 +142,7 @@ class DataOptions:
     std: Annotated[
         str | None, typer.Option(help="divide by per channel, e.g. 0.229,0.224,0.225")
     ] = None
-    size: Annotated[
+    resize: Annotated[
         int | None, typer.Option(help="bring the shorter side of pictures to this", min=1)
     ] = None
     input: Annotated[
@@ -170,7 +170,7 @@ class DataOptions:
             classes=self.classes,
             mean=_numbers("--mean", self.mean),
             std=_numbers("--std", self.std),
-            size=self.size,
+            resize=self.resize,
             inputs=pairs("--input", self.input or (), "NAME=FIELD"),
             mask=self.mask,
             allow_nan=self.allow_nan,

@@ -5,13 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipack.cli._options import DataOptions, LoadOptions, Model, OutputOptions, RunOptions, flat
+from mipack.cli._options import (
+    DataOptions,
+    LoadOptions,
+    Model,
+    OutputOptions,
+    RunOptions,
+    Shape,
+    flat,
+    sizes,
+)
 from mipack.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
     from mipack.result import PruneResult
 
 PLAN = ".plan.json"
+SHARES = ("keep", "macs", "params", "size", "latency")
 
 Calib = Annotated[
     Path | None, typer.Option(help="a file or folder of unlabelled data", show_default=False)
@@ -39,13 +49,20 @@ def _budget(help_text: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much stays: exactly one of these."""
+    """How much stays: one of these, or several that must all hold."""
 
     keep: Annotated[
         float | None, _budget("the compute left if every free group were cut to this share")
     ] = None
     macs: Annotated[float | None, _budget("share of the MACs that may stay")] = None
     params: Annotated[float | None, _budget("share of the parameters that may stay")] = None
+    size: Annotated[float | None, _budget("share of the file's bytes that may stay")] = None
+    latency: Annotated[float | None, _budget("share of the time on this machine")] = None
+    shape: Shape = None
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="lose no more than this on held-out samples", metavar="POINTS", min=0),
+    ] = None
     from_plan: Annotated[
         Path | None, typer.Option(help="cut as this plan says", metavar="FILE")
     ] = None
@@ -153,6 +170,10 @@ def prune(
             keep=budget.keep,
             macs=budget.macs,
             params=budget.params,
+            size=budget.size,
+            latency=budget.latency,
+            shape=sizes(budget.shape),
+            max_drop=budget.max_drop,
             width=choice.width,
             allow_signature=choice.allow_signature,
             from_plan=budget.from_plan,
@@ -177,15 +198,16 @@ def prune(
 
 def _check_budget(budget: Budget, choice: Choice) -> None:
     """The mistakes that need no look at the model, before anything is loaded."""
-    given = [
-        f"--{field.name.replace('_', '-')}"
-        for field in fields(budget)
-        if getattr(budget, field.name) is not None
-    ]
-    if len(given) != 1 and (given or choice.width is None):
+    shares = [name for name in SHARES if getattr(budget, name) is not None]
+    if shares and budget.from_plan is not None:
         raise InputError(
-            f"{' and '.join(given)} exclude each other" if given else "no budget is given",
-            hint="give exactly one of --keep, --macs, --params and --from-plan, or --width alone",
+            f"--{' and --'.join(shares)} and --from-plan exclude each other",
+            hint="a plan has its widths; --max-drop alone may stand beside it",
+        )
+    if not (shares or budget.from_plan or budget.max_drop is not None or choice.width is not None):
+        raise InputError(
+            "no budget is given",
+            hint=f"give --{', --'.join(SHARES)}, --max-drop or --from-plan, or --width alone",
         )
 
 
@@ -207,7 +229,7 @@ def _blocks(done: Pruned, target: Target, *, every: bool) -> Sequence[Block]:
     result = done.result
     blocks: list[Block] = [_sizes(result, predicted=result.model is None)]
     if result.model is not None:
-        blocks += [_fidelity(result), *_checks(result, every=every)]
+        blocks += [_fidelity(result), *_promises(result), *_checks(result, every=every)]
     if every:
         blocks += [_groups(result), _timings(result)]
     written = ", ".join(map(str, done.files))
@@ -243,6 +265,12 @@ def _fidelity(result: PruneResult) -> str:
         f"on held-out calibration rows: agreement {share(found.get('agreement'), 2)}, "
         f"KL {real(found.get('kl'))} nats, cosine {real(found.get('cosine'), 6)}"
     )
+
+
+def _promises(result: PruneResult) -> list[str]:
+    """What was measured of budgets that are no counts."""
+    named = [check for check in result.checks if check.name.split()[0] in ("latency", "max-drop")]
+    return [f"--{check.name}: {check.detail}" for check in named]
 
 
 def _checks(result: PruneResult, *, every: bool) -> list[str]:

@@ -1,21 +1,26 @@
 """Exact cost of a graph as a function of its groups' widths.
 
-Every contraction is a product of axis sizes and every axis a term over atoms, so MACs and
-parameters of any cut are known without cutting. Dynamic sizes count as in the first probe.
+Every contraction is a product of axis sizes and every axis a term over atoms, so MACs, parameters
+and bytes of any cut are known without cutting. Dynamic sizes count as in the first probe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod as product
+from typing import Any, Protocol
+
+import numpy as np
 
 from mipack.layout import Kind, Term, find, leaves, parts
 
 Widths = Mapping[Term, int]
+Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
-def width_of(term: Term, widths: Widths) -> int:
-    """The size of a term when atoms (by their representative) have these widths, others theirs."""
+def width_of(term: Term, widths: Mapping[Term, Any]) -> Any:
+    """The size of a term when atoms (by their representative) have these widths, others theirs;
+    where a width is an array of candidates, so is the size."""
     term = find(term)
     if term.kind is Kind.ATOM:
         return widths.get(term, term.size[0])
@@ -46,63 +51,133 @@ def _lost(term: Term) -> dict[Term, int]:
     return found
 
 
+class Measure(Protocol):
+    """What the whole graph costs in one unit, as a function of widths."""
+
+    @property
+    def full(self) -> int:
+        """The same of the original."""
+
+    def total(self, widths: Widths) -> int:
+        """The exact cost of these widths."""
+
+    def curve(self, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
+        """For each candidate width of an atom, others as given, the cost of all that the atom
+        takes part in."""
+
+
 class Cost:
-    """MACs of `products` (a product of axis sizes each) and elements of `weights`."""
+    """Measures by name: `macs` of `products` (a product of axis sizes each), `params` and `bytes`
+    of `weights`, each of so many bits an element (32 by default); others may be added."""
 
     def __init__(
-        self, products: Iterable[Sequence[Term]], weights: Iterable[Sequence[Term]]
+        self,
+        products: Iterable[Sequence[Term]],
+        weights: Iterable[Sequence[Term]],
+        bits: Sequence[int] | None = None,
     ) -> None:
-        self._macs, self._params = _Sum(products), _Sum(weights)
+        weights = [tuple(axes) for axes in weights]
+        self._measures: dict[str, Measure] = {
+            "macs": _Sum(products),
+            "params": _Sum(weights),
+            "bytes": _Bytes(weights, [32] * len(weights) if bits is None else bits),
+        }
         self._held: Widths = {}
 
     def holding(self, held: Widths) -> Cost:
         """The same where these atoms have these widths unless another is asked for."""
+        return self._like(self._measures, held)
+
+    def adding(self, name: str, measure: Measure) -> Cost:
+        """The same with one more measure."""
+        return self._like({**self._measures, name: measure}, self._held)
+
+    def _like(self, measures: Mapping[str, Measure], held: Widths) -> Cost:
         other = Cost((), ())
-        other._macs, other._params, other._held = self._macs, self._params, dict(held)
+        other._measures, other._held = dict(measures), dict(held)
         return other
+
+    def measure(self, of: str) -> Measure:
+        """One of them."""
+        return self._measures[of]
+
+    def full(self, of: str) -> int:
+        """The original's cost."""
+        return self._measures[of].full
+
+    def total(self, of: str, widths: Widths) -> int:
+        """See `Measure.total`."""
+        return self._measures[of].total({**self._held, **widths})
+
+    def curve(self, of: str, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
+        """See `Measure.curve`."""
+        return self._measures[of].curve(atom, {**self._held, **widths}, candidates)
 
     def macs(self, widths: Widths) -> int:
         """Multiply-adds of one run of the first probe."""
-        return self._macs.at({**self._held, **widths})
-
-    def macs_of(self, atom: Term, widths: Widths) -> int:
-        """Multiply-adds of the contractions that an atom takes part in."""
-        return self._macs.of(atom, {**self._held, **widths})
-
-    def params_of(self, atom: Term, widths: Widths) -> int:
-        """Elements of the weights that an atom takes part in."""
-        return self._params.of(atom, {**self._held, **widths})
+        return self.total("macs", widths)
 
     def params(self, widths: Widths) -> int:
         """Elements of the weights."""
-        return self._params.at({**self._held, **widths})
+        return self.total("params", widths)
+
+
+class Beside:
+    """A measure with something beside it that no cut changes: `fixed` in the cut graph, `full` in
+    all of the original."""
+
+    def __init__(self, part: Measure, fixed: int, full: int) -> None:
+        self.full, self._part, self._fixed = full, part, fixed
+
+    def total(self, widths: Widths) -> int:
+        return self._part.total(widths) + self._fixed
+
+    def curve(self, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
+        return self._part.curve(atom, widths, candidates)
 
 
 class _Sum:
     """A sum of products, evaluated by what changed: products without a listed atom are cached."""
 
-    def __init__(self, products: Iterable[Sequence[Term]]) -> None:
+    def __init__(self, products: Iterable[Sequence[Term]], scales: Sequence[int] = ()) -> None:
         self._products = [tuple(axes) for axes in products]
-        self._full = [self._one(axes, {}) for axes in self._products]
+        self._scales = list(scales) or [1] * len(self._products)
+        self._each = [self._one(index, {}) for index in range(len(self._products))]
         self._of: dict[Term, list[int]] = {}
         for index, axes in enumerate(self._products):
             for atom in dict.fromkeys(leaf for term in axes for leaf in leaves(term)):
                 self._of.setdefault(atom, []).append(index)
-        self._total = sum(self._full)
+        self.full = sum(self._each)
 
-    def at(self, widths: Widths) -> int:
+    def total(self, widths: Widths) -> int:
         widths = _by_representative(widths)
         touched = dict.fromkeys(i for atom in widths for i in self._of.get(atom, ()))
-        change = (self._one(self._products[i], widths) - self._full[i] for i in touched)
-        return self._total + sum(change)
+        return self.full + sum(self._one(i, widths) - self._each[i] for i in touched)
 
-    def of(self, atom: Term, widths: Widths) -> int:
-        widths = _by_representative(widths)
-        return sum(self._one(self._products[i], widths) for i in self._of.get(find(atom), ()))
+    def curve(self, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
+        atom, found = find(atom), np.zeros(len(candidates))
+        varied: dict[Term, Any] = {**_by_representative(widths), atom: candidates.astype(float)}
+        for index in self._of.get(atom, ()):
+            found += self._one(index, varied)  # the products are polynomials: all at once
+        return found
 
-    @staticmethod
-    def _one(axes: Sequence[Term], widths: Widths) -> int:
-        return product(width_of(term, widths) for term in axes)
+    def _one(self, index: int, widths: Mapping[Term, Any]) -> Any:
+        sizes = (width_of(term, widths) for term in self._products[index])
+        return self._scales[index] * product(sizes)
+
+
+class _Bytes:
+    """Bytes of weights, of which each element takes so many bits."""
+
+    def __init__(self, weights: Iterable[Sequence[Term]], bits: Sequence[int]) -> None:
+        self._bits = _Sum(weights, bits)
+        self.full = -(-self._bits.full // 8)
+
+    def total(self, widths: Widths) -> int:
+        return -(-self._bits.total(widths) // 8)
+
+    def curve(self, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
+        return self._bits.curve(atom, widths, candidates) / 8
 
 
 def _by_representative(widths: Widths) -> Widths:

@@ -57,9 +57,16 @@ class Coupling:
 
     @cached_property
     def cost(self) -> Cost:
-        """MACs and parameters as functions of widths."""
-        weights = [self.axes[n] for n, v in self.constants.items() if v.ndim and n in self.axes]
-        return Cost([t for ts in self.said.products.values() for t in ts], weights)
+        """MACs, parameters and bytes as functions of widths."""
+        weights = {n: self.axes[n] for n, v in self.constants.items() if v.ndim and n in self.axes}
+        bits = [self._bits(name) for name in weights]
+        products = [axes for listed in self.said.products.values() for axes in listed]
+        return Cost(products, weights.values(), bits)
+
+    def _bits(self, weight: str) -> int:
+        """Of each element, as the file holds it."""
+        tensor = self.model.graph.initializers[weight].const_value
+        return 0 if tensor is None else int(tensor.dtype.bitwidth)
 
     @property
     def free(self) -> tuple[Group, ...]:

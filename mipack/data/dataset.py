@@ -48,7 +48,7 @@ class ReadOptions:
     labels          .npy with one integer per sample
     classes         one class name per line; the line number is the label
     mean, std       per channel, after pixels / 255
-    size            the shorter side of an image is brought to it
+    resize          the shorter side of an image is brought to it
     inputs          model input -> field of the data
     mask            input that marks real rows with 1; "none": there is none
     allow_nan       NaN in arrays means "missing" and the model handles it
@@ -63,7 +63,7 @@ class ReadOptions:
     classes: Path | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    size: int | None = None
+    resize: int | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     mask: str | None = None
     allow_nan: bool = False

@@ -21,7 +21,7 @@ from mipack.data.text import MASK, open_text
 from mipack.errors import InputError
 from mipack.records import Signature
 
-_PICTURES = ("classes", "mean", "std", "size")
+_PICTURES = ("classes", "mean", "std", "resize")
 _TEXTS = ("tokenizer", "text_column", "label_column", "classes")
 
 READERS: tuple[Reader, ...] = (

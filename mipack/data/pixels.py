@@ -2,7 +2,7 @@
 
     pixels --resize, centre crop--> H x W x C --x rescale, (x - mean) / std--> NCHW or NHWC
 
-The geometry comes from the model's input, else from `--size`, else from the model's
+The geometry comes from the model's input, else from `--resize`, else from the model's
 `preprocessor_config.json`; integer inputs get raw pixels.
 """
 
@@ -84,7 +84,7 @@ class Pixels:
             )
             return "resized to {} {}, in proportion".format(*fixed)
         if self.crop is None:
-            kept = "every picture keeps its own size (give --size for one)"
+            kept = "every picture keeps its own size (give --resize for one)"
             return kept if self.shorter is None else f"shorter side {self.shorter}"
         area = f"{self.crop[0]} x {self.crop[1]}"
         if self.squash == self.crop:
@@ -171,7 +171,7 @@ def find_pixels(spec: TensorSpec, options: ReadOptions, beside: Path | None) -> 
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"{beside}/preprocessor_config.json: not understood ({error})",
-            hint="repair or remove it; --mean, --std and --size say the same",
+            hint="repair or remove it; --mean, --std and --resize say the same",
         ) from error
     if pixels.raw and (options.mean or options.std):
         raise InputError(
@@ -219,14 +219,14 @@ def _do(config: Mapping[str, Any], step: str) -> bool:
 def _geometry(
     layout: Layout, options: ReadOptions, config: Mapping[str, Any]
 ) -> tuple[int | None, tuple[int, int] | None, tuple[int, int] | None]:
-    """(shorter, squash, crop): the crop is the model's size, else --size, else the config's."""
-    _check_size(layout, options.size)
-    size = config.get("size") if _do(config, "resize") and options.size is None else None
+    """(shorter, squash, crop): the crop is the model's size, else --resize, else the config's."""
+    _check_size(layout, options.resize)
+    size = config.get("size") if _do(config, "resize") and options.resize is None else None
     cut = _area(config.get("crop_size")) if _do(config, "center_crop") else None
     exact = _area(size) if _exact(size) else None
-    shorter = options.size or _shorter(size)
+    shorter = options.resize or _shorter(size)
     square = (shorter, shorter) if shorter else None
-    area = (square if options.size else cut or exact or square) or (None, None)
+    area = (square if options.resize else cut or exact or square) or (None, None)
     high, wide = layout.height or area[0], layout.width or area[1]
     if high is None or wide is None:
         return shorter, None, None
@@ -236,12 +236,12 @@ def _geometry(
 
 
 def _check_size(layout: Layout, size: int | None) -> None:
-    """Raise InputError for a --size from which the model's input cannot be cut."""
+    """Raise InputError for a --resize from which the model's input cannot be cut."""
     least = max(layout.height or 1, layout.width or 1)
     if size is not None and size < least:
         raise InputError(
-            f"--size {size} is less than {least}, which the model's input needs",
-            hint="leave --size out, or make it larger",
+            f"--resize {size} is less than {least}, which the model's input needs",
+            hint="leave --resize out, or make it larger",
         )
 
 

@@ -74,13 +74,6 @@ def spelled(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{name}={size}" for name, size in sizes.items())
 
 
-def file_bytes(model: Path) -> int:
-    """Bytes of a model's file and of the files that hold its external data."""
-    tensors = [value.const_value for value in ir.load(model).graph.initializers.values()]
-    apart = {Path(t.path).resolve() for t in tensors if isinstance(t, ir.ExternalTensor)}
-    return sum(path.stat().st_size for path in {model.resolve(), *apart})
-
-
 @contextmanager
 def made_up(declared: Signature, option: str) -> Iterator[None]:
     """While feeds come from the signature: a refusal says which inputs to supply, and how."""

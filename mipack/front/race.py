@@ -12,8 +12,8 @@ from mipack.data.dataset import Dataset, Feeds, ReadOptions
 from mipack.data.dims import dim_sizes
 from mipack.data.synthetic import resize_feeds, synthetic_feeds
 from mipack.errors import InputError, MipackError
-from mipack.front.inputs import file_bytes, made_up, opened, planned_sizes, spelled
-from mipack.graph.load import load, weight_count
+from mipack.front.inputs import made_up, opened, planned_sizes, spelled
+from mipack.graph.load import file_bytes, load, weight_count
 from mipack.prepare import Data, prepare
 from mipack.records import Signature
 from mipack.runtime.machine import environment

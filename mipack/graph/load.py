@@ -208,6 +208,21 @@ def runnable(model: ir.Model) -> Iterator[bytes | Path]:
         yield path
 
 
+def stored_bytes(model: ir.Model) -> int:
+    """Bytes that a model takes on disk, weights beside it included."""
+    with runnable(model) as source:
+        if isinstance(source, bytes):
+            return len(source)
+        return sum(path.stat().st_size for path in source.parent.iterdir())
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of a model's file and of the files that hold its external data."""
+    tensors = [value.const_value for value in ir.load(path).graph.initializers.values()]
+    apart = {Path(t.path).resolve() for t in tensors if isinstance(t, ir.ExternalTensor)}
+    return sum(file.stat().st_size for file in {path.resolve(), *apart})
+
+
 def save(model: ir.Model, path: Path) -> tuple[Path, ...]:
     """Write `path` (and `path`.data where weights go beside it) atomically; the files written."""
     model = _with_initializer_inputs(model)

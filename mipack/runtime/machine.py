@@ -51,6 +51,24 @@ def environment(*, probe: bool = True) -> dict[str, object]:
     return facts
 
 
+def runtime_label() -> str:
+    """What the time of an op depends on beside the op: processor, cores, runtime."""
+    version_of = next((v for name in RUNTIMES if (v := _version(name)) is not None), "?")
+    return f"{_cpu_model()}, {physical_cores()} cores, onnxruntime {version_of}"
+
+
+def cache_folder() -> Path | None:
+    """Where this user's programs keep what they can compute again; None without a home."""
+    variable, usual = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Caches"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    given = os.environ.get(variable, "")
+    with suppress(RuntimeError):
+        return (Path(given) if given else Path.home() / usual) / "mipack"
+    return None
+
+
 def doubled_runtime() -> str | None:
     """One line of warning where two packages claim the module `onnxruntime`, else None.
 

@@ -77,6 +77,7 @@ class Session:
         threads: int | None = None,
         provider: str = "cpu",
         profile: Path | None = None,
+        optimized: Path | None = None,
     ) -> None:
         import onnxruntime as ort
 
@@ -90,6 +91,11 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        if optimized is not None:  # the graph as the runtime runs it; weights in a file beside it
+            options.optimized_model_filepath = str(optimized)
+            beside = "session.optimized_model_external_initializers_"
+            options.add_session_config_entry(f"{beside}file_name", f"{optimized.name}.data")
+            options.add_session_config_entry(f"{beside}min_size_in_bytes", "64")
         for library in loaded_libraries():
             _register(options, library)
         source = model if isinstance(model, bytes) else str(model)

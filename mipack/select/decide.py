@@ -7,100 +7,32 @@ whose readers lost outputs above are ranked again for what is still read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import gcd
 
 import numpy as np
 
 from mipack.calibrate.sites import Array
 from mipack.couple.cost import Cost
-from mipack.couple.positions import unit_positions
 from mipack.couple.solve import Coupling, Group
 from mipack.errors import InputError
-from mipack.layout import Term, size_of
+from mipack.layout import Term
 from mipack.select.allocate import (
     WAY_OUT,
-    Budget,
-    Option,
     allocate,
     allowed_widths,
     shrink_uniformly,
     uniform,
 )
+from mipack.select.budget import Budget, Option
 from mipack.select.criteria import CRITERIA
 from mipack.select.eliminate import Ranking
 from mipack.select.evidence import Evidence
 from mipack.select.measure import Curve, calibrated
 from mipack.select.plan import GroupPlan, kept_units
+from mipack.select.request import Request
+from mipack.select.steps import fast, step_of, timed_step
 from mipack.surgery.keep import Keep
-
-DENSE_STEP, DENSE_FROM = 16, 256
-CONV_STEP, CONV_FROM = 4, 16
-"""Widths that run fast: matrix products step by 16, convolutions need multiples of 4."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asked for: exactly one of keep, macs, params, each a share in (0, 1]; and the
-    share of what something averages over (the hidden size), which is cut to no other end."""
-
-    keep: float | None = None
-    macs: float | None = None
-    params: float | None = None
-    allocate: str = "information"
-    round_to: int | None = None
-    width: float | None = None
-
-    @property
-    def share(self) -> float:
-        """The number given."""
-        return next(v for v in (self.keep, self.macs, self.params) if v is not None)
-
-    @property
-    def kind(self) -> str:
-        """Which of them it is."""
-        return next(n for n in ("keep", "macs", "params") if getattr(self, n) is not None)
-
-    def at(self, keep: float) -> Request:
-        """The same at another keep."""
-        return replace(self, keep=keep, macs=None, params=None)
-
-    def budget(
-        self, groups: Sequence[Group], cost: Cost, held: Mapping[Term, int] | None = None
-    ) -> Budget:
-        """The exact target, with the widths `held` besides.
-
-        `keep` is what cutting every group to that share would leave. What is chosen inside the
-        units of another group (dims in heads) does not count twice: it is a means, unless the
-        units around it may not go.
-        """
-        if self.params is not None:
-            full = cost.params({})
-            return Budget("params", int(self.params * full), full)
-        full = cost.macs({})
-        if self.macs is not None:
-            return Budget("macs", int(self.macs * full), full)
-        outer = groups
-        if self.allocate == "information":
-            atoms = {group.atom for group in groups}
-            outer = [group for group in groups if not atoms.intersection(group.within)]
-        return Budget("macs", cost.macs({**(held or {}), **uniform(outer, self.share)}), full)
-
-
-def step_of(coupling: Coupling, group: Group, fixed: int | None) -> int:
-    """Units by which a group's width may change; rounding counts elements of the read axis."""
-    readers = coupling.linears_reading(group)
-    if not readers:
-        return 1
-    linear = readers[0]
-    axis = coupling.axes[linear.x][linear.x_axis]
-    block = unit_positions(axis, group.atom).shape[1]  # of a family, in all contexts together
-    conv = linear.window is not None
-    start, step = (CONV_FROM, CONV_STEP) if conv else (DENSE_FROM, DENSE_STEP)
-    rounds = size_of(axis)[0] >= start and block < step  # wide units are coarse enough as they are
-    multiple = fixed if fixed is not None else (step if rounds else 1)
-    return min(max(1, multiple // gcd(multiple, block)), group.size)
 
 
 @dataclass(frozen=True)
@@ -125,9 +57,12 @@ class Decider:
         advance: Callable[[int], None] = lambda _: None,
         *,
         averaged: Sequence[Group] = (),
+        cost: Cost | None = None,
     ) -> None:
-        """`averaged`: groups of fixed share (`Request.width`), ranked but not allocated."""
+        """`averaged`: groups of fixed share (`Request.width`), ranked but not allocated; `cost`:
+        with measures beyond those that the graph alone knows."""
         self._evidence, self._groups = evidence, tuple(groups)
+        self.cost = cost or evidence.coupling.cost
         self._averaged = tuple(averaged)
         self._criterion = CRITERIA[criterion]
         self.rankings: dict[Term, Ranking] = {}
@@ -151,42 +86,51 @@ class Decider:
         step = request.round_to if request.allocate == "uniform" else request.round_to or 0
         return self._nearest(uniform(self._averaged, request.width), step, self._averaged)
 
-    def widths(self, request: Request) -> dict[Term, int]:
-        """How many units each group keeps."""
-        held, coupling = self.held(request), self._evidence.coupling
-        budget = request.budget(self._groups, coupling.cost, held)
-        return {**held, **self._allocated(request, budget, coupling.cost.holding(held))}
+    def widths(self, request: Request, budgets: Sequence[Budget] | None = None) -> dict[Term, int]:
+        """How many units each group keeps; `budgets` where others are aimed at than asked for."""
+        held = self.held(request)
+        budgets = budgets or request.budgets(self._groups, self.cost, held)
+        return {**held, **self._allocated(request, budgets, self.cost.holding(held))}
 
-    def _allocated(self, request: Request, budget: Budget, cost: Cost) -> dict[Term, int]:
-        coupling = self._evidence.coupling
+    def budgets(self, request: Request) -> tuple[Budget, ...]:
+        """The exact targets of a request."""
+        return request.budgets(self._groups, self.cost, self.held(request))
+
+    def _allocated(
+        self, request: Request, budgets: Sequence[Budget], cost: Cost
+    ) -> dict[Term, int]:
         if request.allocate == "uniform":
-            return self._uniform(request, budget, cost)
-        options = [
-            Option(
-                group,
-                allowed_widths(group.size, step_of(coupling, group, request.round_to)),
-                self.curves[group.atom].loss,
-            )
-            for group in self._groups
-        ]
-        blocked, way_out = what_blocks(coupling), self._way_out()
-        return allocate(options, cost, budget, blocked=blocked, way_out=way_out)
+            return self._uniform(request, budgets, cost)
+        options = [self._option(request, group, cost) for group in self._groups]
+        blocked, way_out = what_blocks(self._evidence.coupling), self._way_out()
+        return allocate(options, cost, budgets, blocked=blocked, way_out=way_out)
+
+    def _option(self, request: Request, group: Group, cost: Cost) -> Option:
+        coupling, loss = self._evidence.coupling, self.curves[group.atom].loss
+        if request.latency is None:
+            step = step_of(coupling, group, request.round_to)
+            return Option(group, allowed_widths(group.size, step), loss)
+        if request.round_to is None:
+            step = timed_step(coupling, group)
+        else:
+            step = step_of(coupling, group, request.round_to)
+        return Option(group, fast(cost, group, allowed_widths(group.size, step)), loss)
 
     def _way_out(self) -> str:
         if self._evidence.coupling.widths and not self._averaged:
             return "--width R cuts the hidden size too"
         return WAY_OUT
 
-    def _uniform(self, request: Request, budget: Budget, cost: Cost) -> dict[Term, int]:
+    def _uniform(self, request: Request, budgets: Sequence[Budget], cost: Cost) -> dict[Term, int]:
         def rounded(widths: dict[Term, int]) -> dict[Term, int]:
             return self._nearest(widths, request.round_to, self._groups)
 
-        if request.keep is not None:
-            return rounded(uniform(self._groups, request.keep))
+        if list(request.shares) == ["keep"]:
+            return rounded(uniform(self._groups, request.share))
         return shrink_uniformly(
             self._groups,
             cost,
-            budget,
+            budgets,
             rounded=rounded,
             blocked=what_blocks(self._evidence.coupling),
             way_out=self._way_out(),
@@ -210,9 +154,9 @@ class Decider:
         every = (*self._groups, *self._averaged)
         return sum(float(self.curves[g.atom].loss[widths[g.atom]]) for g in every)
 
-    def decide(self, request: Request) -> Decision:
+    def decide(self, request: Request, budgets: Sequence[Budget] | None = None) -> Decision:
         """Widths, then units from the top down."""
-        widths = self.widths(request)
+        widths = self.widths(request, budgets)
         every = (*self._groups, *self._averaged)
         tables: dict[Group, Array] = {}
         for group in sorted(every, key=self._depth, reverse=True):

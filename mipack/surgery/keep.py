@@ -40,6 +40,18 @@ class Keep:
             {group.atom: group.within for group in tables},
         )
 
+    @classmethod
+    def leading(cls, widths: Mapping[Group, int]) -> Keep:
+        """The first units of groups, in all contexts the same: what a cut of these widths looks
+        like where it does not matter which units stay."""
+        return cls.of(
+            {
+                group: np.broadcast_to(np.arange(width), (*group.shape[:-1], width))
+                for group, width in widths.items()
+                if width < group.size
+            }
+        )
+
     def only(self, atoms: Collection[Term]) -> Keep:
         """The same choice for some atoms; all others stay whole, contexts too."""
         tables = {atom: table for atom, table in self.tables.items() if atom in atoms}

@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mipack.bench import stats
-from mipack.bench.loop import Comparison, Contrast, Timing, compare, measure
+from mipack.bench.loop import Comparison, Contrast, Timing, against, compare, measure
 from mipack.bench.memory import Footprint, footprint
 from mipack.errors import InputError
+from mipack.runtime.session import Session
 
 
 def dense(width: int, name: str = "x") -> bytes:
@@ -96,6 +97,15 @@ def test_noise_earns_more_rounds_up_to_a_limit() -> None:
     runs = [clock.runner(name, iter(lambda: float(rng.gamma(3.0)), None)) for name in "ab"]
     samples, _ = measure(runs, rounds=6, warmup=1, seconds=None, clock=clock)
     assert len(samples[0]) == 6 * 2**4
+
+
+def test_two_sessions_may_race_alone() -> None:
+    feeds = {"x": np.ones((2, 8), np.float32)}
+    base, other = Session(dense(8)), Session(dense(8))
+    ratio = against(base, other, feeds, rounds=6, seconds=0.01)
+    assert 0 < ratio.low <= ratio.value <= ratio.high
+    with pytest.raises(InputError, match="the pruned model"):
+        against(base, Session(dense(9)), feeds, rounds=6, seconds=0.01)
 
 
 def timing(name: str) -> Timing:

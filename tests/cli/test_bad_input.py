@@ -121,6 +121,16 @@ def out_of_reach(folder: Path) -> list[str | Path]:
     return [folder / "m.onnx", "--calib", data, "--params", "0.01"]
 
 
+def both_out_of_reach(folder: Path) -> list[str | Path]:
+    return [*out_of_reach(folder), "--macs", "0.9"]
+
+
+def no_gate(folder: Path) -> list[str | Path]:
+    dense(folder / "m.onnx")
+    unseen = ["--criterion", "magnitude", "--no-refit"]
+    return [folder / "m.onnx", "--macs", "0.5", "--max-drop", "1", *unseen]
+
+
 def with_data(**arrays: np.ndarray) -> Case:
     """The small dense model with these arrays as calibration data."""
 
@@ -194,7 +204,12 @@ CASES: dict[str, tuple[Case, str]] = {
     "keep abc": (option("--keep", "abc"), "abc"),
     "keep nan": (option("--keep", "nan"), "nan"),
     "negative budget": (option("--macs", "-1"), "--macs"),
-    "two budgets": (option("--keep", "0.5", "--params", "0.5"), "--params"),
+    "two budgets, one out of reach": (both_out_of_reach, "--params binds"),
+    "a shape of no use": (option("--macs", "0.5", "--shape", "batch=4"), "--latency"),
+    "a shape of another model": (option("--latency", "0.5", "--shape", "rows=4"), "rows"),
+    "a drop without data": (no_gate, "--max-drop is measured on held-out samples"),
+    "a drop that so few cannot tell": (option("--max-drop", "1"), "too small to tell"),
+    "negative drop": (option("--max-drop", "-1"), "--max-drop"),
     "plan and budget": (option("--keep", "0.5", "--from-plan", "p.json"), "--from-plan"),
     "a budget out of reach": (out_of_reach, "is reachable"),
     "a pattern that matches nothing": (option("--keep", "0.5", "--only", "no/such*"), "no/such*"),
@@ -209,7 +224,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "option of another reader": (option("--keep", "0.5", "--text-column", "t"), "--text-column"),
     "provider": (option("--keep", "0.5", "--provider", "tpu"), "tpu"),
 }
-BUDGETS = ("--keep", "--macs", "--params", "--from-plan")
+BUDGETS = ("--keep", "--macs", "--params", "--latency", "--max-drop", "--from-plan")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipack.couple.cost import Cost, width_of
+from mipack.couple.cost import Beside, Cost, width_of
 from mipack.layout import Kind, Layout, Term, find
 
 Widths = dict[Term, int]
@@ -81,16 +81,16 @@ def test_a_width_counts_what_stays(graph: Graph, data: st.DataObject) -> None:
 
 
 @given(graphs, st.data())
-def test_share_of_an_atom(graph: Graph, data: st.DataObject) -> None:
-    """Without the atom nothing of its share is left, and nothing else is touched."""
+def test_a_curve_is_the_share_of_an_atom_at_every_width(graph: Graph, data: st.DataObject) -> None:
+    """What the atom takes part in, others as given, and nothing else."""
     widths, named = graph.widths(data)
     atom, name = data.draw(st.sampled_from([*zip(graph.atoms, graph.named, strict=True)]))
-    for cost_of, products in (
-        (graph.cost.macs_of, graph.products),
-        (graph.cost.params_of, graph.weights),
-    ):
+    candidates = np.arange(atom.size[0] + 1)
+    for of, products in (("macs", graph.products), ("params", graph.weights)):
         with_it = [axes for axes in products if any(takes_part(atom, term) for term in axes)]
-        assert cost_of(atom, widths) == cost_of(name, named) == remaining(with_it, widths)
+        expected = [remaining(with_it, {**widths, atom: int(c)}) for c in candidates]
+        assert graph.cost.curve(of, atom, widths, candidates).tolist() == expected
+        assert graph.cost.curve(of, name, named, candidates).tolist() == expected
 
 
 def takes_part(atom: Term, term: Term) -> bool:
@@ -112,7 +112,30 @@ def test_widths_of_atoms_that_are_nowhere_change_nothing() -> None:
     inner, other = layout.atom(4), layout.atom(5)
     cost = Cost([[inner]], [])
     assert cost.macs({other: 1}) == 4
-    assert cost.macs_of(other, {}) == 0
+    assert cost.curve("macs", other, {}, np.arange(3)).tolist() == [0, 0, 0]
+
+
+def test_bytes_count_the_bits_of_every_element() -> None:
+    """Nibbles are packed: 15 of 4 bits take 8 bytes."""
+    layout = Layout()
+    inner, out = layout.atom(5), layout.atom(3)
+    cost = Cost([], [[inner, out], [out]], [4, 32])
+    assert cost.full("bytes") == 8 + 12
+    assert cost.total("bytes", {out: 1}) == 3 + 4  # 20 bits and 32
+    assert Cost([], [[inner]]).full("bytes") == 20
+
+
+def test_something_beside_a_measure_stays() -> None:
+    layout = Layout()
+    inner = layout.atom(5)
+    cost = Cost([], [[inner]])
+    cost = cost.adding("size", Beside(cost.measure("bytes"), 100, 130)).holding({inner: 4})
+    assert (cost.full("size"), cost.total("size", {}), cost.total("size", {inner: 1})) == (
+        130,
+        116,
+        104,
+    )
+    assert cost.curve("size", inner, {}, np.array([1, 2])).tolist() == [4, 8]
 
 
 def test_sums_may_nest_deeply() -> None:

@@ -72,10 +72,10 @@ def test_the_shorter_side_is_resized_then_the_centre_is_cut(
     path = save_picture(tmp_path / "a.png", picture)
     fixed = signature(("x", "float32", ("batch", 3, 4, 4)))
     assert read(path, fixed)[0, :, :, 1:3].min() > 0.9
-    zoomed = read(path, fixed, size=8)
+    zoomed = read(path, fixed, resize=8)
     assert (zoomed == 1).all()  # 8 x 24 is kept, and the cut lies inside the white third
     free = signature(("x", "float32", ("batch", 3, "h", "w")))
-    assert read(path, free, size=4).shape == (1, 3, 4, 4)
+    assert read(path, free, resize=4).shape == (1, 3, 4, 4)
 
 
 @given(
@@ -251,7 +251,7 @@ def test_a_truncated_picture_is_named(tmp_path: Path, signature: Make, save_pict
         ([("x", "float32", ("n", "c", "h", "w"))], {}, "takes no pictures"),
         ([("x", "int8", ("n", 3, 8, 8))], {}, "takes no pictures"),
         ([("x", "float32", (1, 3, 8, 8)), ("z", "float32", (1, 5))], {}, "cannot feed"),
-        ([("x", "float32", (1, 3, 8, 8))], {"size": 4}, "--size 4 is less than 8"),
+        ([("x", "float32", (1, 3, 8, 8))], {"resize": 4}, "--resize 4 is less than 8"),
         ([("x", "float32", (1, 3, 8, 8))], {"mean": (0.5, 0.5)}, "--mean has 2 values"),
         ([("x", "float32", (1, 3, 8, 8))], {"std": (0.0,)}, "each must be above 0"),
         ([("x", "uint8", (1, 3, 8, 8))], {"mean": (0.5,)}, "--mean and --std are given, but"),
@@ -286,7 +286,7 @@ def test_the_config_beside_the_model_is_used_and_options_win(
     given = read(tmp_path / "data", free, beside)
     assert given.shape == (1, 3, 10, 6)
     np.testing.assert_allclose(given[0, :, 0, 0], [1, 2, 4], rtol=1e-6)
-    other = read(tmp_path / "data", free, beside, mean=(0.0,), size=8)
+    other = read(tmp_path / "data", free, beside, mean=(0.0,), resize=8)
     assert other.shape == (1, 3, 8, 8)
     np.testing.assert_allclose(other[0, :, 0, 0], [1, 1, 1], rtol=1e-6)
     fixed = signature(("x", "float32", ("batch", 3, 16, 16)))

@@ -59,7 +59,7 @@ def test_files_named_by_options_are_not_data(tmp_path: Path, one_input: Signatur
     ("options", "name"),
     [
         (ReadOptions(mean=(0.5,)), "--mean"),
-        (ReadOptions(size=4), "--size"),
+        (ReadOptions(resize=4), "--resize"),
         (ReadOptions(text_column="t"), "--text-column"),
         (ReadOptions(tokenizer=Path("t")), "--tokenizer"),
     ],

@@ -13,9 +13,14 @@ from mipack.options import PruneOptions, checked
 from mipack.pipeline import prune
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({}, "one budget is needed, none given"),
-    ({"keep": 0.5, "macs": 0.5}, "one budget is needed, 2 given"),
-    ({"keep": 0.5, "from_plan": Path("x.plan.json")}, "one budget is needed"),
+    ({}, "at least one budget is needed, none given"),
+    ({"keep": 0.5, "from_plan": Path("x.plan.json")}, "a plan has its widths"),
+    ({"shape": {"batch": 8}, "macs": 0.5}, "--shape is where --latency is measured"),
+    ({"size": 2.0}, "--size 2.0: not a share"),
+    ({"latency": 0}, "--latency 0: not a share"),
+    ({"macs": 0.5, "latency": 1.2}, "--latency 1.2: not a share"),
+    ({"max_drop": -1}, "--max-drop -1: not points"),
+    ({"max_drop": "1"}, "--max-drop 1: not points"),
     ({"keep": 0}, "--keep 0: not a share"),
     ({"keep": 1.5}, "--keep 1.5: not a share"),
     ({"macs": -0.5}, "--macs -0.5: not a share"),
@@ -49,6 +54,16 @@ def test_bad_settings_are_refused_before_the_model_is_read() -> None:
 @pytest.mark.parametrize("share", [1, 1.0, 0.5, 1e-6])
 def test_every_share_is_taken(share: float) -> None:
     assert checked({"keep": share}).request().share == share
+
+
+def test_budgets_may_be_combined() -> None:
+    options = checked({"params": 0.4, "macs": 0.5, "max_drop": 1})
+    assert options.request().shares == {"macs": 0.5, "params": 0.4}
+
+
+@pytest.mark.parametrize("settings", [{"max_drop": 0}, {"width": 0.5}])
+def test_without_a_share_nothing_else_is_cut(settings: dict[str, Any]) -> None:
+    assert checked(settings).request().shares == {"keep": 1.0}
 
 
 def test_defaults() -> None:

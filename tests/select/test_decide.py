@@ -93,7 +93,7 @@ def reachable(request: Request) -> dict[Term, int]:
 @settings(max_examples=60, deadline=None)
 def test_the_budget_holds_on_the_exact_cost_whatever_is_asked(request: Request) -> None:
     cost, widths = NET.coupling.cost, reachable(request)
-    budget = request.budget(NET.coupling.free, cost)
+    (budget,) = request.budgets(NET.coupling.free, cost)
     if request.keep is None or request.allocate == "information":
         assert budget.total(cost, widths) <= budget.target
     for group in NET.coupling.free:
@@ -114,10 +114,10 @@ def test_uniform_keeps_exactly_its_share(share: float) -> None:
 def test_keep_is_the_cost_of_the_uniform_cut() -> None:
     groups, cost = NET.coupling.free, NET.coupling.cost
     for share in (0.2, 0.5, 1.0):
-        budget = Request(keep=share).budget(groups, cost)
+        (budget,) = Request(keep=share).budgets(groups, cost)
         assert budget.of == "macs" and budget.target == cost.macs(uniform(groups, share))
-    assert Request(macs=0.5).budget(groups, cost).target == int(0.5 * cost.macs({}))
-    params = Request(params=0.5).budget(groups, cost)
+    macs, params = Request(macs=0.5, params=0.5).budgets(groups, cost)
+    assert macs.of == "macs" and macs.target == int(0.5 * cost.macs({}))
     assert params.of == "params" and params.target == int(0.5 * cost.params({}))
 
 

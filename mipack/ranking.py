@@ -1,0 +1,100 @@
+"""Ranking every group once, and writing a decision down as a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mipack.calibrate.moments import Calibration
+from mipack.couple.cost import Cost
+from mipack.data.dims import dim_sizes
+from mipack.errors import InputError
+from mipack.options import Stopwatch
+from mipack.select.decide import Decider, Decision
+from mipack.select.evidence import Evidence
+from mipack.select.measure import Meter
+from mipack.select.plan import Plan
+from mipack.select.request import Request
+from mipack.stages import KL_SAMPLES, Material
+
+
+def warn_of_little_data(material: Material, evidence: Evidence) -> None:
+    """Fewer rows than a group is wide still works (the sums are regularised), but poorly."""
+    thin = [
+        site
+        for site in evidence.sites
+        if evidence.calibration.moments[site.name].count < site.features
+    ]
+    if thin:
+        count = int(evidence.calibration.moments[thin[0].name].count)
+        material.warn(
+            f"few calibration rows: {count} for the {thin[0].features} features of "
+            f"{thin[0].name}; more samples would give a better model"
+        )
+
+
+def ranked(
+    material: Material, evidence: Evidence | None, watch: Stopwatch, cost: Cost
+) -> tuple[Decider, Evidence]:
+    """Every group ranked, for any budget of `cost`; with the evidence, made up where there is none.
+
+    Raises InputError where the criterion needs data and there is none.
+    """
+    options = material.options
+    if evidence is None:
+        evidence = _without_data(material)
+    else:
+        warn_of_little_data(material, evidence)
+    meter = None
+    if options.allocate == "information" and material.fit is not None:
+        batches = material.batches(material.fit.take(KL_SAMPLES, options.seed))
+        known = material.answers(lambda: batches)
+        if known.head is not None:
+            meter = Meter(evidence, known, batches, options.refit).kl
+    count = len(material.groups) + len(material.averaged)
+    with watch("rank groups", material.say, count):
+        decider = Decider(
+            evidence,
+            material.groups,
+            options.criterion,
+            meter,
+            material.say.advance,
+            averaged=material.averaged,
+            cost=cost,
+        )
+    return decider, evidence
+
+
+def planned(material: Material, evidence: Evidence, request: Request, decision: Decision) -> Plan:
+    """A decision, written down."""
+    options, coupling, per = material.options, material.prepared.coupling, material.prepared.samples
+    widths = {atom: decision.keep.size(atom) for atom in decision.keep.tables}
+    return Plan(
+        groups=tuple(replace(g, rotated=g.name in material.rotated) for g in decision.groups),
+        model=material.prepared.digest,
+        settings={
+            "criterion": options.criterion,
+            "signal": evidence.signal,
+            "allocate": options.allocate,
+            "budget": request.shares,
+            "max_drop": options.max_drop,
+            "shape": dict(options.shape),
+            "width": request.width,
+            "round": options.round_to,
+            "seed": options.seed,
+            "data": evidence.calibration.data_key,
+        },
+        sizes=dim_sizes(material.prepared.signature, material.typical_feeds),
+        macs=(coupling.cost.macs({}) // per, coupling.cost.macs(widths) // per),
+    )
+
+
+def _without_data(material: Material) -> Evidence:
+    if material.options.criterion not in ("magnitude", "random") or material.options.refit:
+        raise InputError(
+            "pruning needs calibration data",
+            hint="give --calib DATA; without data use --criterion magnitude --no-refit",
+        )
+    empty = Calibration({}, np.zeros((0, 0)), 0, "", "")
+    return Evidence(material.prepared.coupling, material.sites, empty, seed=material.options.seed)
