@@ -7,6 +7,7 @@ parameters of any cut are known without cutting. Dynamic sizes count as in the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from math import prod as product
 
 from mipack.layout import Kind, Term, find, leaves, parts
@@ -47,12 +48,18 @@ def _lost(term: Term) -> dict[Term, int]:
 
 
 class Cost:
-    """MACs of `products` (a product of axis sizes each) and elements of `weights`."""
+    """MACs of `products` (a product of axis sizes each) and elements of `weights`.
+
+    `shares`: of every product the share that counts, where not all of each does.
+    """
 
     def __init__(
-        self, products: Iterable[Sequence[Term]], weights: Iterable[Sequence[Term]]
+        self,
+        products: Iterable[Sequence[Term]],
+        weights: Iterable[Sequence[Term]],
+        shares: Sequence[Fraction] = (),
     ) -> None:
-        self._macs, self._params = _Sum(products), _Sum(weights)
+        self._macs, self._params = _Sum(products, shares), _Sum(weights)
         self._held: Widths = {}
 
     def holding(self, held: Widths) -> Cost:
@@ -81,9 +88,12 @@ class Cost:
 class _Sum:
     """A sum of products, evaluated by what changed: products without a listed atom are cached."""
 
-    def __init__(self, products: Iterable[Sequence[Term]]) -> None:
+    def __init__(
+        self, products: Iterable[Sequence[Term]], shares: Sequence[Fraction] = ()
+    ) -> None:
         self._products = [tuple(axes) for axes in products]
-        self._full = [self._one(axes, {}) for axes in self._products]
+        self._shares = shares
+        self._full = [self._one(i, {}) for i in range(len(self._products))]
         self._of: dict[Term, list[int]] = {}
         for index, axes in enumerate(self._products):
             for atom in dict.fromkeys(leaf for term in axes for leaf in leaves(term)):
@@ -93,16 +103,16 @@ class _Sum:
     def at(self, widths: Widths) -> int:
         widths = _by_representative(widths)
         touched = dict.fromkeys(i for atom in widths for i in self._of.get(atom, ()))
-        change = (self._one(self._products[i], widths) - self._full[i] for i in touched)
+        change = (self._one(i, widths) - self._full[i] for i in touched)
         return self._total + sum(change)
 
     def of(self, atom: Term, widths: Widths) -> int:
         widths = _by_representative(widths)
-        return sum(self._one(self._products[i], widths) for i in self._of.get(find(atom), ()))
+        return sum(self._one(i, widths) for i in self._of.get(find(atom), ()))
 
-    @staticmethod
-    def _one(axes: Sequence[Term], widths: Widths) -> int:
-        return product(width_of(term, widths) for term in axes)
+    def _one(self, index: int, widths: Widths) -> int:
+        whole = product(width_of(term, widths) for term in self._products[index])
+        return int(whole * self._shares[index]) if self._shares else whole
 
 
 def _by_representative(widths: Widths) -> Widths:

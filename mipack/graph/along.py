@@ -224,12 +224,21 @@ def _einsum(op: Op, axis: int) -> Axes | None:
 
 @along("Conv", "ConvTranspose", "com.microsoft::FusedConv")
 def _conv(op: Op, axis: int) -> Axes | None:
-    """Samples; output channels where they are not in groups."""
-    if axis == 0:
-        return {0: 0, **({3: 0} if op.has(3) else {})}
+    """Samples; output channels where they are not in groups; places where the kernel sees one."""
+    if axis == 0 or (axis > 1 and _sees_one(op, axis)):
+        return {0: axis, **({3: axis} if op.has(3) else {})}
     if axis > 1 or op.attr("group", 1) != 1 or op.has(3):
         return None
     return {1: int(op.name == "ConvTranspose"), **({2: 0} if op.has(2) else {})}
+
+
+def _sees_one(op: Op, axis: int) -> bool:
+    """Whether a kernel of size 1 goes step by step along a spatial axis."""
+    steps, pads = op.attr("strides"), op.attr("pads")
+    place, count = axis - 2, len(op.y) - 2
+    padded = pads is not None and (pads[place] or pads[place + count])
+    stays = op.x(1)[axis] == UNIT and (steps is None or steps[place] == 1) and not padded
+    return stays and op.name != "ConvTranspose" and op.attr("auto_pad", "NOTSET") == "NOTSET"
 
 
 @along("Attention")
