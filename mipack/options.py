@@ -31,6 +31,8 @@ class PruneOptions:
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     refit: bool = True
+    keep_unread: bool = False
+    count_unread: bool = False
     seed: int = 0
     provider: str = "auto"
     batch_size: int = 32
@@ -54,6 +56,7 @@ def checked(settings: Mapping[str, Any]) -> PruneOptions:
     except TypeError as error:
         raise InputError(f"unknown option: {error}", hint="see mipack.PruneOptions") from error
     _check_budget(options)
+    _check_unread(options)
     _check_names(options)
     for name, value, least in (
         ("round", options.round_to, 1),
@@ -87,6 +90,20 @@ def _check_budget(options: PruneOptions) -> None:
     for name, value in given.items():
         if not isinstance(value, (int, float)) or not 0 < value <= 1:
             raise InputError(f"--{name} {value}: not a share", hint="give a number in (0, 1]")
+
+
+def _check_unread(options: PruneOptions) -> None:
+    if not options.count_unread:
+        return
+    if options.keep_unread:
+        raise InputError(
+            "--count-unread and --keep-unread exclude each other", hint="give one of them"
+        )
+    if options.keep is None and options.macs is None:
+        raise InputError(
+            "--count-unread: the budget holds no MACs that could be counted",
+            hint="give it with --keep or --macs",
+        )
 
 
 def _check_names(options: PruneOptions) -> None:

@@ -1,7 +1,8 @@
 """prune(): the stages in a row.
 
 load -> canonical -> probe -> couple -> calibrate -> score -> allocate -> plan -> cut -> prove ->
-refit -> verify. Each stage is a plain function of what the ones before it returned.
+refit -> verify -> leave out what nobody reads. Each stage is a plain function of what the ones
+before it returned.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import onnx_ir as ir
 
 from mipack.data.dataset import Dataset, ReadOptions
 from mipack.graph.load import weight_bytes, weight_count
+from mipack.lossless import Left, count, foresee, leave_out
 from mipack.options import Progress, Silent, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Check, PruneResult, Size
@@ -55,13 +57,15 @@ def prune(
         prepared = prepare(original, data, allow_signature=options.allow_signature)
         material = Material(prepared, options, say, replay)
     material.announce(replay)
+    count(material)
     evidence = rotated(material, collect(material, watch), replay)
     prepared = material.prepared
     plan, decider = (replay, None) if replay else decide(material, evidence, watch)
     keep = Keep.of(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)
     if decide_only:
-        return _result(None, plan, before, after, {}, (), watch, material)
+        left = foresee(material, keep, after)
+        return _result(left, plan, before, after, {}, (), watch, material)
     with watch("cut and prove", say):
         plain = cut(prepared.coupling, keep)
         proof = prove(prepared.coupling, keep, plain, [b.feeds for b in material.proof_batches])
@@ -79,9 +83,9 @@ def prune(
         checks = (*(c for c in checks if not c.name.startswith("signature")), last)
     for change in changes:
         material.warn(f"the signature changed, as allowed: {change}")
-    final = released
-    after = Size(after.macs, weight_count(final), weight_bytes(final))
-    return _result(final, plan, before, after, measured, checks, watch, material)
+    after = Size(after.macs, weight_count(released), weight_bytes(released))
+    left = leave_out(material, released, keep, watch)
+    return _result(left, plan, before, after, measured, checks, watch, material)
 
 
 def _read(
@@ -103,7 +107,7 @@ def _proven(proof: Proof) -> Check:
 
 
 def _result(
-    model: ir.Model | None,
+    left: Left,
     plan: Plan,
     before: Size,
     after: Size,
@@ -113,13 +117,14 @@ def _result(
     material: Material,
 ) -> PruneResult:
     return PruneResult(
-        model,
+        left.model,
         plan,
         before,
         after,
         measured,
-        checks,
+        (*checks, *left.checks),
         watch.seconds,
         peak_memory(),
         material.warnings(),
+        left.size,
     )

@@ -37,7 +37,9 @@ class PruneResult:
     """A pruned model with its plan and proof.
 
     `model` is None where only a decision was asked for. `fidelity` compares it with the original
-    on held-out calibration rows (agreement, kl, cosine). `timings`: seconds per stage.
+    on held-out calibration rows (agreement, kl, cosine). `timings`: seconds per stage. `after` is
+    what the cut leaves, `unread` what is left of that without work whose result nobody reads; None
+    where there is no such work, or it was kept.
     """
 
     model: ir.Model | None
@@ -49,6 +51,7 @@ class PruneResult:
     timings: Mapping[str, float]
     peak_memory: int | None
     warnings: tuple[str, ...] = ()
+    unread: Size | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the plan's group lists are in the plan file."""
@@ -61,6 +64,7 @@ class PruneResult:
             "plan": plan,
             "before": asdict(self.before),
             "after": asdict(self.after),
+            "unread": asdict(self.unread) if self.unread else None,
             "fidelity": dict(self.fidelity),
             "checks": [asdict(check) for check in self.checks],
             "timings": dict(self.timings),

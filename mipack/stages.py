@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +68,8 @@ class Material:
         self.prepared, self.options, self.say = prepared, options, say
         self._warnings: list[str] = []
         self.rotated: frozenset[str] = frozenset()
+        self.left: Mapping[str, Fraction] = {}
+        """Of the nodes that do less than the original's, the share that counts in the budget."""
         self.groups, self.averaged = self._chosen(replay)
         read = (*prepared.coupling.free, *self.averaged)
         self.sites: tuple[Site, ...] = sites_of(prepared.coupling, read)
@@ -276,6 +279,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
             meter,
             material.say.advance,
             averaged=material.averaged,
+            left=material.left,
         )
     decision = decider.decide(request)
     coupling = prepared.coupling
@@ -290,6 +294,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
             "allocate": options.allocate,
             "budget": {request.kind: request.share},
             "width": request.width,
+            "count_unread": options.count_unread,
             "round": options.round_to,
             "seed": options.seed,
             "data": evidence.calibration.data_key,

@@ -88,9 +88,7 @@ class Cost:
 class _Sum:
     """A sum of products, evaluated by what changed: products without a listed atom are cached."""
 
-    def __init__(
-        self, products: Iterable[Sequence[Term]], shares: Sequence[Fraction] = ()
-    ) -> None:
+    def __init__(self, products: Iterable[Sequence[Term]], shares: Sequence[Fraction] = ()) -> None:
         self._products = [tuple(axes) for axes in products]
         self._shares = shares
         self._full = [self._one(i, {}) for i in range(len(self._products))]

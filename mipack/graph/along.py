@@ -324,12 +324,10 @@ def _cumulated(op: Op, axis: int) -> Axes | None:
     return {0: axis} if apart else None
 
 
-# fmt: off
 @along(
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
-)
-# fmt: on
+)  # fmt: skip
 def _reduced(op: Op, axis: int) -> Axes | None:
     rank = len(op.x(0))
     over = op.listed("axes", 1, rank)

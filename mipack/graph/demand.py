@@ -9,7 +9,7 @@ stands there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -75,7 +75,7 @@ class _Walk:
 
     def __init__(self, graph: ir.Graph, probe: Probe, opset: int, banned: set[Ban]) -> None:
         self.graph, self.probe, self.opset, self.banned = graph, probe, opset, banned
-        self.read: dict[ir.Value, Narrowing] = dict.fromkeys(graph.outputs, {})
+        self.read: dict[ir.Value, Narrowing] = {v: {} for v in graph.outputs}
 
     def run(self) -> Demands:
         nodes: dict[ir.Node, Demand] = {}
@@ -197,35 +197,34 @@ def _out_of_place(found: Demands) -> set[Ban]:
     """Nodes that would need a selection of a factor of an axis: of these alone none can stand."""
     banned: set[Ban] = set()
     for node, demand in found.nodes.items():
-        for part, slot, own in _links(demand):
-            value = node.inputs[slot]
-            there = found.values.get(value, {}) if value is not None else {}
+        for part, value, slot, own in _links(node, demand):
             wanted = demand.operands[slot][own]
-            if not own.whole and there.get(own) != wanted:
+            if not own.whole and found.values.get(value, {}).get(own) != wanted:
                 banned.add((node, part))
     return banned
 
 
-def _links(demand: Demand) -> Iterable[tuple[Part, int, Part]]:
-    return ((p, slot, own) for p, ways in demand.ways.items() for slot, own in ways.items())
+def _links(node: ir.Node, demand: Demand) -> Iterator[tuple[Part, ir.Value, int, Part]]:
+    """(part of a result, operand, its slot, the part that holds the same positions)."""
+    for part, ways in demand.ways.items():
+        for slot, own in ways.items():
+            value = node.inputs[slot]
+            if value is not None:
+                yield part, value, slot, own
 
 
 def _worthless(found: Demands) -> set[Ban]:
     """Connected parts in which nothing multiplies and adds less than before."""
-    groups = _Groups()
-    heavy = set()
+    groups, heavy = _Groups(), set[Key]()
     for node, demand in found.nodes.items():
         for part in demand.results:
             for value in node.outputs:
                 groups.tie((value, part), (node.outputs[0], part))
             if demand.op.name in HEAVY and demand.left < 1:
                 heavy.add((node.outputs[0], part))
-        for part, slot, own in _links(demand):
-            value = node.inputs[slot]
-            if value is not None and own in found.values.get(value, {}):
+        for part, value, _, own in [*_links(node, demand), *_composing(node, demand)]:
+            if own in found.values.get(value, {}):
                 groups.tie((value, own), (node.outputs[0], part))
-        for own in demand.operands.get(0, {}):
-            _tie_selector(groups, found, node, own)
     worth = {groups.root(key) for key in heavy}
     return {
         (node, part)
@@ -235,13 +234,13 @@ def _worthless(found: Demands) -> set[Ban]:
     }
 
 
-def _tie_selector(groups: _Groups, found: Demands, node: ir.Node, own: Part) -> None:
+def _composing(node: ir.Node, demand: Demand) -> Iterator[tuple[Part, ir.Value, int, Part]]:
     """A selection of a selection stands or falls with what it selects from."""
-    value, demand = node.inputs[0], found.nodes[node]
+    value = node.inputs[0] if demand.own else None
     for part in demand.results:
-        composed = part not in demand.ways and part.axis == own.axis
-        if composed and value is not None and own in found.values.get(value, {}):
-            groups.tie((value, own), (node.outputs[0], part))
+        for own in demand.own:
+            if value is not None and part not in demand.ways and part.axis == own.axis:
+                yield part, value, 0, own
 
 
 Key = tuple[ir.Value, Part]

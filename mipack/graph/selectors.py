@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mipack.graph.along import Op
 from mipack.graph.selection import Narrowing, Part, Picks, Selection, Told, picks
 from mipack.terms import Size
@@ -57,7 +59,7 @@ def _bounds(op: Op) -> dict[int, Bound] | None:
     if op.opset < 10:
         listed = [list(op.attr(name, ())) for name in ("starts", "ends")]
         axes, steps = list(op.attr("axes", range(len(listed[0])))), [1] * len(listed[0])
-        columns: list[list[object]] = [*listed, steps]
+        columns: list[Sequence[object]] = [*listed, steps]
     else:
         known = [op.const(k) for k in (3, 4)]
         if any(op.has(k) and known[k - 3] is None for k in (3, 4)):
@@ -66,7 +68,7 @@ def _bounds(op: Op) -> dict[int, Bound] | None:
         count = shape[0][0] if len(shape) == 1 else 0
         axes = [int(a) for a in known[0].reshape(-1)] if known[0] is not None else [*range(count)]
         steps = [int(s) for s in known[1].reshape(-1)] if known[1] is not None else [1] * count
-        columns = [_numbers(op, 1), _numbers(op, 2), list(steps)]
+        columns = [_numbers(op, 1), _numbers(op, 2), steps]
     if any(len(column) != len(axes) for column in columns) or len(op.y) != rank:
         return None
     return {int(a) % rank: bound for a, bound in zip(axes, zip(*columns, strict=True), strict=True)}

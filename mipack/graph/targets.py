@@ -9,7 +9,6 @@ from mipack.graph.along import Op
 from mipack.graph.selection import Part, Picks, Selection
 
 
-
 class Target(Enum):
     """What to do where no number is to be written."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from math import gcd
 
 import numpy as np
@@ -125,10 +126,13 @@ class Decider:
         advance: Callable[[int], None] = lambda _: None,
         *,
         averaged: Sequence[Group] = (),
+        left: Mapping[str, Fraction] | None = None,
     ) -> None:
-        """`averaged`: groups of fixed share (`Request.width`), ranked but not allocated."""
+        """`averaged`: groups of fixed share (`Request.width`), ranked but not allocated. `left`:
+        nodes of which only a share is spent of the budget."""
         self._evidence, self._groups = evidence, tuple(groups)
         self._averaged = tuple(averaged)
+        self._spent = evidence.coupling.cost_of(left or {})
         self._criterion = CRITERIA[criterion]
         self.rankings: dict[Term, Ranking] = {}
         self.curves: dict[Term, Curve] = {}
@@ -153,9 +157,9 @@ class Decider:
 
     def widths(self, request: Request) -> dict[Term, int]:
         """How many units each group keeps."""
-        held, coupling = self.held(request), self._evidence.coupling
-        budget = request.budget(self._groups, coupling.cost, held)
-        return {**held, **self._allocated(request, budget, coupling.cost.holding(held))}
+        held = self.held(request)
+        budget = request.budget(self._groups, self._evidence.coupling.cost, held)
+        return {**held, **self._allocated(request, budget, self._spent.holding(held))}
 
     def _allocated(self, request: Request, budget: Budget, cost: Cost) -> dict[Term, int]:
         coupling = self._evidence.coupling

@@ -4,6 +4,7 @@ sizes that no probe saw."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -70,11 +71,10 @@ def slim(
 def _resized(declared: Signature, feeds: Feeds) -> Iterator[Feeds]:
     """The same feeds at other sizes."""
     present = dim_sizes(declared, feeds)
-    for grow in (*GROW, lambda _: 1):
-        try:
-            yield resize_feeds(declared, dict(feeds), {name: grow(n) for name, n in present.items()})
-        except InputError:
-            continue
+    ones = dict.fromkeys(present, 1)
+    for sizes in (ones, *({name: grow(n) for name, n in present.items()} for grow in GROW)):
+        with suppress(InputError):
+            yield resize_feeds(declared, dict(feeds), sizes)
 
 
 def _worst(before: ir.Model, after: ir.Model, tried: Sequence[Feeds]) -> tuple[float, int]:
