@@ -29,15 +29,16 @@ class Op:
 
     def __init__(self, node: ir.Node, probe: Probe, opset: int) -> None:
         self.node, self.opset, self._probe = node, opset, probe
+        self.inputs = tuple(node.inputs)  # of the node as it is now
         self.name = node.op_type if node.domain in STANDARD else f"{node.domain}::{node.op_type}"
 
     def has(self, index: int) -> bool:
         """Whether the operand is given."""
-        return index < len(self.node.inputs) and self.node.inputs[index] is not None
+        return index < len(self.inputs) and self.inputs[index] is not None
 
     def x(self, index: int) -> tuple[Size, ...]:
         """The sizes of an operand; none where it is absent."""
-        return self._shape(self.node.inputs[index]) if self.has(index) else ()
+        return self._shape(self.inputs[index]) if self.has(index) else ()
 
     @property
     def y(self) -> tuple[Size, ...]:
@@ -63,7 +64,7 @@ class Op:
 
     def const(self, index: int) -> np.ndarray[Any, Any] | None:
         """The value of an operand that the file holds."""
-        value = self.node.inputs[index] if self.has(index) else None
+        value = self.inputs[index] if self.has(index) else None
         if value is None or value.const_value is None or not value.is_initializer():
             return None
         return value.const_value.numpy()
@@ -73,7 +74,7 @@ class Op:
         constant = self.const(index)
         if constant is not None:
             return [(int(n), int(n)) for n in constant.reshape(-1)]
-        value = self.node.inputs[index] if self.has(index) else None
+        value = self.inputs[index] if self.has(index) else None
         seen = self._probe.vectors.get(value.name or "") if value is not None else None
         return None if seen is None else [(int(a), int(b)) for a, b in zip(*seen, strict=True)]
 
@@ -139,7 +140,7 @@ def _spread(op: Op, axis: int, *operands: int) -> Axes:
     "com.microsoft::QuickGelu",
 )  # fmt: skip
 def _pointwise(op: Op, axis: int) -> Axes | None:
-    return _spread(op, axis, *range(len(op.node.inputs)))
+    return _spread(op, axis, *range(len(op.inputs)))
 
 
 @along("Clip", "CastLike")
@@ -210,7 +211,7 @@ def _gemm(op: Op, axis: int) -> Axes | None:
 
 @along("Einsum")
 def _einsum(op: Op, axis: int) -> Axes | None:
-    count = len(op.node.inputs)
+    count = len(op.inputs)
     ranks = [*(len(op.x(i)) for i in range(count)), len(op.y)]
     *operands, result = axis_names(str(op.attr("equation")), ranks)
     letter, found = result[axis], {}
@@ -372,7 +373,7 @@ def _squeeze(op: Op, axis: int) -> Axes | None:
 @along("Concat")
 def _concat(op: Op, axis: int) -> Axes | None:
     apart = axis != op.axis(len(op.y))
-    return dict.fromkeys(range(len(op.node.inputs)), axis) if apart else None
+    return dict.fromkeys(range(len(op.inputs)), axis) if apart else None
 
 
 @along("Split")

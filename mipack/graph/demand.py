@@ -136,6 +136,8 @@ def _accept(found: Demand, part: Part, wanted: Selection) -> None:
     ways = _ways(op, part)
     if ways is None or (not part.whole and _counted(op.node)):
         return
+    if op.name == "Gather" and found.own and 1 in ways:  # which are written anew
+        return
     for slot, own in ways.items():  # one part of an axis at a time
         if any(other.axis == own.axis for other in found.operands.get(slot, ())):
             return

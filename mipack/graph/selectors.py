@@ -15,7 +15,7 @@ SELECTORS = ("Gather", "Slice", "Split")
 
 def selected(op: Op) -> Narrowing:
     """What the node reads of its first operand; nothing where it is no selection."""
-    data = op.node.inputs[0] if op.has(0) else None
+    data = op.inputs[0] if op.has(0) else None
     if op.name not in SELECTORS or data is None or data.is_initializer() or not op.x(0):
         return {}
     return {"Gather": _gathered, "Slice": _sliced, "Split": _parted}[op.name](op)
@@ -27,7 +27,7 @@ def _gathered(op: Op) -> Narrowing:
     if indices is not None:
         found = picks(map(int, indices.reshape(-1)), size) if indices.size <= MOST else None
         return {Part(axis, size): found} if found is not None else {}
-    told = op.node.inputs[1] if op.has(1) else None
+    told = op.inputs[1] if op.has(1) else None
     shape = op.x(1)
     if told is None or len(shape) > 1 or (shape and shape[0][0] >= size[0]):
         return {}
@@ -80,7 +80,7 @@ def _numbers(op: Op, index: int) -> list[object]:
     if constant is not None:
         return [int(n) for n in constant.reshape(-1)]
     told = op.x(index) == ((1, 1),) and op.both(index) is not None  # of int64, as axes will be
-    return [op.node.inputs[index]] if told else []
+    return [op.inputs[index]] if told else []
 
 
 def _run(bound: Bound, size: Size, result: Size) -> Selection | None:

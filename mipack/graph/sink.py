@@ -35,7 +35,8 @@ class Sinker:
     def run(self) -> None:
         """Raises ValueError where the graph would have a cycle: positions that are told by what
         they narrow."""
-        for node, demand in self.found.nodes.items():
+        for node in self.reads:
+            demand = self.found.nodes[node]
             if demand.own and self._touched(node, demand):
                 self._reselect(node, demand)
             elif node.op_type != "Shape":
@@ -116,8 +117,8 @@ class Sinker:
         value = self.reads[node][0]
         assert value is not None
         if node.op_type != "Gather":
-            read = next(v for v in node.outputs if v.uses() or v.is_graph_output())
-            self._stand_in(read, self._part_of(value, demand.operands[0]))
+            for read in (v for v in node.outputs if v.uses() or v.is_graph_output()):
+                self._stand_in(read, self._part_of(value, demand.operands[0]))
             return
         self._operands(node, demand)
         (part, own), *_ = demand.own.items()
@@ -152,7 +153,6 @@ class Sinker:
             outputs = self.graph.outputs
             outputs[:] = [same if value is old else value for value in outputs]
         old.replace_all_uses_with(new)
-        self.graph.remove(node, safe=True)
 
     # -- sizes
 
