@@ -18,7 +18,7 @@ import onnx_ir as ir
 from mipack.graph.along import HEAVY, Op, axes_along
 from mipack.graph.bodies import bodies, captured
 from mipack.graph.probe import Probe
-from mipack.graph.selection import Narrowing, Part, Picks, Selection, join
+from mipack.graph.selection import Narrowing, Part, Picks, Selection, Told, join
 from mipack.graph.selectors import selected
 from mipack.graph.targets import Target, target
 from mipack.terms import UNIT, divides, quotient, times
@@ -59,11 +59,14 @@ class Demands:
     values: Mapping[ir.Value, Narrowing]
 
 
-def demands(graph: ir.Graph, probe: Probe, opset: int) -> Demands:
-    """What is read, where that saves multiply-adds; the rest of the graph is left as it is."""
+def demands(graph: ir.Graph, probe: Probe, opset: int, *, told: bool) -> Demands:
+    """What is read, where that saves multiply-adds; the rest of the graph is left as it is.
+
+    Without `told` only positions that the file lists count as a selection.
+    """
     banned: set[Ban] = set()
     while True:
-        found = _Walk(graph, probe, opset, banned).run()
+        found = _Walk(graph, probe, opset, told, banned).run()
         odd = _out_of_place(found) or _worthless(found)
         if not odd:
             return found
@@ -73,8 +76,11 @@ def demands(graph: ir.Graph, probe: Probe, opset: int) -> Demands:
 class _Walk:
     """One pass over the nodes, readers first."""
 
-    def __init__(self, graph: ir.Graph, probe: Probe, opset: int, banned: set[Ban]) -> None:
-        self.graph, self.probe, self.opset, self.banned = graph, probe, opset, banned
+    def __init__(
+        self, graph: ir.Graph, probe: Probe, opset: int, told: bool, banned: set[Ban]
+    ) -> None:
+        self.graph, self.probe, self.opset, self.told = graph, probe, opset, told
+        self.banned = banned
         self.read: dict[ir.Value, Narrowing] = {v: {} for v in graph.outputs}
 
     def run(self) -> Demands:
@@ -98,7 +104,10 @@ class _Walk:
 
     def _node(self, node: ir.Node) -> Demand:
         op = Op(node, self.probe, self.opset)
-        found = Demand(op, own=selected(op))
+        own = selected(op)
+        if not self.told and any(isinstance(one, Told) for one in own.values()):
+            own = {}
+        found = Demand(op, own=own)
         found.operands[0] = dict(found.own)
         for part, wanted in self._asked(node).items():
             if (node, part) not in self.banned:

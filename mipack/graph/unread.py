@@ -8,6 +8,7 @@ where the tensor is needed whole (keys and values). Nodes that repeat others go 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,18 +33,22 @@ class Unread:
 def without_unread(model: ir.Model, probe: Probe) -> Unread | None:
     """The same outputs from a model in canonical form that multiplies and adds less; None where
     there is nothing to gain. The model given is left as it is."""
+    for told in (True, False):
+        with suppress(ValueError):  # what tells positions would hang on what they narrow
+            return _without(model, probe, told)
+    return None
+
+
+def _without(model: ir.Model, probe: Probe, told: bool) -> Unread | None:
     meta, model = dict(model.meta), model.clone()
     model.meta.update(meta)
     graph = model.graph
     opset = int(graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 17)))
     left = dict.fromkeys(merge_duplicates(graph), Fraction(0))
-    found = demands(graph, probe, opset)
+    found = demands(graph, probe, opset, told=told)
     left |= {n.name or "": demand.left for n, demand in found.nodes.items() if demand.left < 1}
     if not left:
         return None
     if found.values:
-        try:
-            Sinker(graph, found, opset).run()
-        except ValueError:  # what is read would be told by what is to shrink
-            return None
+        Sinker(graph, found, opset).run()
     return Unread(passes.RemoveUnusedNodesPass()(model).model, left)

@@ -44,7 +44,9 @@ class Tail:
     def only(self, output: str) -> onnx.ModelProto:
         """The model that gives this and nothing else."""
         del self.proto.graph.output[:]
-        self.proto.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+        self.proto.graph.output.append(
+            helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        )
         return self.proto
 
     def slice(self, x: str, start: object, end: object, axis: int, step: int = 1) -> str:
