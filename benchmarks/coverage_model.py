@@ -58,8 +58,9 @@ def _caught(step: Callable[[], Record]) -> Record:
 
 
 def cut(folder: Path, macs: int, settings: Mapping[str, Any]) -> Record:
-    """Prune as the command line does, write, load again, and count what is left."""
-    result = mipack.prune(folder / "model.onnx", folder / "calib", **settings)
+    """Prune with --keep-unread, write, load again, and count what is left."""
+    kept = {"keep_unread": True}  # what is counted here is the cut
+    result = mipack.prune(folder / "model.onnx", folder / "calib", **settings, **kept)
     with tempfile.TemporaryDirectory() as target:
         file = Path(target) / "out.onnx"
         result.save(file)

@@ -111,7 +111,16 @@ def matmul_share(original: Path, pruned: Path) -> float:
 def prune(task: Task, out: Path, *options: str) -> dict[str, Any]:
     """One pruning run, judged."""
     document, seconds, memory = run(
-        "prune", task.model, "--calib", task.calib, *task.reading, *options, "-o", out, "--force"
+        "prune",
+        task.model,
+        "--calib",
+        task.calib,
+        *task.reading,
+        *options,
+        "--keep-unread",
+        "-o",
+        out,
+        "--force",
     )
     row = {
         "model": task.name,

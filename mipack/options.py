@@ -35,6 +35,8 @@ class PruneOptions:
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     refit: bool = True
+    keep_unread: bool = False
+    count_unread: bool = False
     seed: int = 0
     provider: str = "auto"
     batch_size: int = 32
@@ -62,6 +64,7 @@ def checked(settings: Mapping[str, Any]) -> PruneOptions:
     except TypeError as error:
         raise InputError(f"unknown option: {error}", hint="see mipack.PruneOptions") from error
     _check_budget(options)
+    _check_unread(options)
     _check_names(options)
     for name, value, least in (
         ("round", options.round_to, 1),
@@ -103,6 +106,20 @@ def _check_budget(options: PruneOptions) -> None:
         raise InputError(f"--max-drop {drop}: not points", hint="give 0 or more, below 100")
     if options.shape and options.latency is None:
         raise InputError("--shape is where --latency is measured", hint="give --latency too")
+
+
+def _check_unread(options: PruneOptions) -> None:
+    if not options.count_unread:
+        return
+    if options.keep_unread:
+        raise InputError(
+            "--count-unread and --keep-unread exclude each other", hint="give one of them"
+        )
+    if options.keep is None and options.macs is None:
+        raise InputError(
+            "--count-unread: the budget holds no MACs that could be counted",
+            hint="give it with --keep or --macs",
+        )
 
 
 def _check_names(options: PruneOptions) -> None:

@@ -1,7 +1,8 @@
 """prune(): the stages in a row.
 
 load -> canonical -> probe -> couple -> calibrate -> score -> allocate -> plan -> cut -> prove ->
-refit -> verify. Each stage is a plain function of what the ones before it returned.
+refit -> verify -> leave out what nobody reads. Each stage is a plain function of what the ones
+before it returned.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import onnx_ir as ir
 from mipack.data.dataset import Dataset, ReadOptions
 from mipack.gate import require_gate
 from mipack.graph.load import weight_bytes, weight_count
+from mipack.lossless import Left, count, foresee, leave_out
 from mipack.options import Progress, Silent, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Check, PruneResult, Size
@@ -59,6 +61,7 @@ def prune(
         material = Material(prepared, options, say, replay, file)
     material.announce(replay)
     require_gate(material)
+    count(material)
     evidence = rotated(material, collect(material, watch), replay)
     prepared = material.prepared
     made = Settled(replay) if replay else settle(material, evidence, watch)
@@ -66,7 +69,8 @@ def prune(
     keep = Keep.of(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)
     if decide_only:
-        return _result(None, plan, before, after, {}, (), watch, material)
+        left = foresee(material, keep, after)
+        return _result(left, plan, before, after, {}, (), watch, material)
     with watch("cut and prove", say):
         plain = cut(prepared.coupling, keep)
         proof = prove(prepared.coupling, keep, plain, [b.feeds for b in material.proof_batches])
@@ -86,9 +90,10 @@ def prune(
         material.warn(f"the signature changed, as allowed: {change}")
     with watch("hold to the budget", say):
         kept, promises = promised(material, made.clock, final, released)
-    final, checks = released, (*checks, *kept)
-    after = Size(after.macs, weight_count(final), weight_bytes(final))
-    return _result(final, plan, before, after, measured, checks, watch, material, promises)
+    checks = (*checks, *kept)
+    after = Size(after.macs, weight_count(released), weight_bytes(released))
+    left = leave_out(material, released, keep, watch)
+    return _result(left, plan, before, after, measured, checks, watch, material, promises)
 
 
 def _read(
@@ -110,7 +115,7 @@ def _proven(proof: Proof) -> Check:
 
 
 def _result(
-    model: ir.Model | None,
+    left: Left,
     plan: Plan,
     before: Size,
     after: Size,
@@ -121,14 +126,15 @@ def _result(
     promises: Mapping[str, object] | None = None,
 ) -> PruneResult:
     return PruneResult(
-        model,
+        left.model,
         plan,
         before,
         after,
         measured,
-        checks,
+        (*checks, *left.checks),
         watch.seconds,
         peak_memory(),
         material.warnings(),
         promises or {},
+        left.size,
     )

@@ -62,6 +62,7 @@ def ranked(
             material.say.advance,
             averaged=material.averaged,
             cost=cost,
+            left=material.left,
         )
     return decider, evidence
 
@@ -81,6 +82,7 @@ def planned(material: Material, evidence: Evidence, request: Request, decision: 
             "max_drop": options.max_drop,
             "shape": dict(options.shape),
             "width": request.width,
+            "count_unread": options.count_unread,
             "round": options.round_to,
             "seed": options.seed,
             "data": evidence.calibration.data_key,

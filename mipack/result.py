@@ -38,7 +38,9 @@ class PruneResult:
 
     `model` is None where only a decision was asked for. `fidelity` compares it with the original
     on held-out calibration rows (agreement, kl, cosine). `timings`: seconds per stage. `promises`:
-    what was measured of the budgets that are no counts (latency, size, drop).
+    what was measured of the budgets that are no counts (latency, size, drop). `after` is what the
+    cut leaves, `unread` what is left of that without work whose result nobody reads; None where
+    there is no such work, or it was kept.
     """
 
     model: ir.Model | None
@@ -51,6 +53,7 @@ class PruneResult:
     peak_memory: int | None
     warnings: tuple[str, ...] = ()
     promises: Mapping[str, Any] = field(default_factory=dict)
+    unread: Size | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the plan's group lists are in the plan file."""
@@ -63,6 +66,7 @@ class PruneResult:
             "plan": plan,
             "before": asdict(self.before),
             "after": asdict(self.after),
+            "unread": asdict(self.unread) if self.unread else None,
             "fidelity": dict(self.fidelity),
             "promises": dict(self.promises),
             "checks": [asdict(check) for check in self.checks],

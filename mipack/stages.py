@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ class Material:
         self.prepared, self.options, self.say, self._source = prepared, options, say, source
         self._warnings: list[str] = []
         self.rotated: frozenset[str] = frozenset()
+        self.left: Mapping[str, Fraction] = {}
+        """Of the nodes that do less than the original's, the share that counts in the budget."""
         self.groups, self.averaged = self._chosen(replay)
         read = (*prepared.coupling.free, *self.averaged)
         self.sites: tuple[Site, ...] = sites_of(prepared.coupling, read)

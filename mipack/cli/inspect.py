@@ -41,7 +41,7 @@ def inspect(
 
 
 def _blocks(found: Inspection, *, every: bool) -> Sequence[Block]:
-    from mipack.report.terminal import count, volume
+    from mipack.report.terminal import count, share, volume
 
     free = found.free
     blocks: list[Block] = [
@@ -53,6 +53,9 @@ def _blocks(found: Inspection, *, every: bool) -> Sequence[Block]:
         blocks.append("nothing in this model may be cut")
     else:
         blocks.append(f"{len(free)} free groups of {sum(row.size for row in free):,} units")
+    if found.unread:
+        part = share(found.unread / found.macs)
+        blocks.append(f"nobody reads what {part} of the MACs compute: prune and slim leave it out")
     if any(row.state == "family" for row in found.groups):
         blocks.append("family: chosen for each unit of another group; mipack why names it")
     if found.frozen:

@@ -97,6 +97,13 @@ class Choice:
     no_refit: Annotated[
         bool, typer.Option("--no-refit", help="do not solve for the weights that stay")
     ] = False
+    keep_unread: Annotated[
+        bool, typer.Option("--keep-unread", help="keep work whose result nobody reads")
+    ] = False
+    count_unread: Annotated[
+        bool,
+        typer.Option("--count-unread", help="work that nobody reads counts towards the budget"),
+    ] = False
     moments: Annotated[
         Path | None,
         typer.Option(help="save the statistics here, and use them again", metavar="FILE"),
@@ -184,6 +191,8 @@ def prune(
             only=tuple(choice.only or ()),
             exclude=tuple(choice.exclude or ()),
             refit=not choice.no_refit,
+            keep_unread=choice.keep_unread,
+            count_unread=choice.count_unread,
             moments=choice.moments,
             seed=reading.seed,
             provider=run.provider,
@@ -237,22 +246,15 @@ def _blocks(done: Pruned, target: Target, *, every: bool) -> Sequence[Block]:
 
 
 def _sizes(result: PruneResult, *, predicted: bool) -> Block:
-    from mipack.report.terminal import Column, Table, count, quotient, volume
+    from mipack.report.terminal import change, count, volume
 
     before, after = result.before, result.after
-    columns = (Column("", "word"), *map(Column, ("before", "predicted" if predicted else "after")))
-    rows = (
-        ("MACs per sample", count(before.macs), count(after.macs)),
-        ("parameters", count(before.params), count(after.params)),
-        ("bytes of weights", volume(before.bytes), volume(after.bytes)),
-    )
-    ratios = (
-        quotient(after.macs, before.macs),
-        quotient(after.params, before.params),
-        quotient(after.bytes, before.bytes),
-    )
-    joined = tuple((*row, ratio) for row, ratio in zip(rows, ratios, strict=True))
-    return Table((*columns, Column("ratio")), joined)
+    rows = [("MACs per sample", before.macs, after.macs, count)]
+    if result.unread is not None:
+        rows.append((" without what nobody reads", before.macs, result.unread.macs, count))
+    rows.append(("parameters", before.params, after.params, count))
+    rows.append(("bytes of weights", before.bytes, after.bytes, volume))
+    return change(rows, "predicted" if predicted else "after")
 
 
 def _fidelity(result: PruneResult) -> str:

@@ -7,6 +7,7 @@ and bytes of any cut are known without cutting. Dynamic sizes count as in the fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from math import prod as product
 from typing import Any, Protocol
 
@@ -68,17 +69,21 @@ class Measure(Protocol):
 
 class Cost:
     """Measures by name: `macs` of `products` (a product of axis sizes each), `params` and `bytes`
-    of `weights`, each of so many bits an element (32 by default); others may be added."""
+    of `weights`, each of so many bits an element (32 by default); others may be added.
+
+    `shares`: of every product the share that counts, where not all of each does.
+    """
 
     def __init__(
         self,
         products: Iterable[Sequence[Term]],
         weights: Iterable[Sequence[Term]],
         bits: Sequence[int] | None = None,
+        shares: Sequence[Fraction] = (),
     ) -> None:
         weights = [tuple(axes) for axes in weights]
         self._measures: dict[str, Measure] = {
-            "macs": _Sum(products),
+            "macs": _Sum(products, shares),
             "params": _Sum(weights),
             "bytes": _Bytes(weights, [32] * len(weights) if bits is None else bits),
         }
@@ -139,10 +144,12 @@ class Beside:
 class _Sum:
     """A sum of products, evaluated by what changed: products without a listed atom are cached."""
 
-    def __init__(self, products: Iterable[Sequence[Term]], scales: Sequence[int] = ()) -> None:
+    def __init__(
+        self, products: Iterable[Sequence[Term]], scales: Sequence[int | Fraction] = ()
+    ) -> None:
         self._products = [tuple(axes) for axes in products]
         self._scales = list(scales) or [1] * len(self._products)
-        self._each = [self._one(index, {}) for index in range(len(self._products))]
+        self._each = [int(self._one(index, {})) for index in range(len(self._products))]
         self._of: dict[Term, list[int]] = {}
         for index, axes in enumerate(self._products):
             for atom in dict.fromkeys(leaf for term in axes for leaf in leaves(term)):
@@ -152,18 +159,20 @@ class _Sum:
     def total(self, widths: Widths) -> int:
         widths = _by_representative(widths)
         touched = dict.fromkeys(i for atom in widths for i in self._of.get(atom, ()))
-        return self.full + sum(self._one(i, widths) - self._each[i] for i in touched)
+        return self.full + sum(int(self._one(i, widths)) - self._each[i] for i in touched)
 
     def curve(self, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
         atom, found = find(atom), np.zeros(len(candidates))
         varied: dict[Term, Any] = {**_by_representative(widths), atom: candidates.astype(float)}
-        for index in self._of.get(atom, ()):
-            found += self._one(index, varied)  # the products are polynomials: all at once
+        for index in self._of.get(atom, ()):  # the products are polynomials: all at once
+            found += float(self._scales[index]) * self._size(index, varied)
         return found
 
-    def _one(self, index: int, widths: Mapping[Term, Any]) -> Any:
-        sizes = (width_of(term, widths) for term in self._products[index])
-        return self._scales[index] * product(sizes)
+    def _one(self, index: int, widths: Widths) -> int | Fraction:
+        return self._scales[index] * int(self._size(index, widths))
+
+    def _size(self, index: int, widths: Mapping[Term, Any]) -> Any:
+        return product(width_of(term, widths) for term in self._products[index])
 
 
 class _Bytes:

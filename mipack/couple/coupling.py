@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -58,10 +59,15 @@ class Coupling:
     @cached_property
     def cost(self) -> Cost:
         """MACs, parameters and bytes as functions of widths."""
+        return self.cost_of({})
+
+    def cost_of(self, left: Mapping[str, Fraction]) -> Cost:
+        """The same where some nodes, by name, do a share of their multiply-adds only."""
         weights = {n: self.axes[n] for n, v in self.constants.items() if v.ndim and n in self.axes}
         bits = [self._bits(name) for name in weights]
-        products = [axes for listed in self.said.products.values() for axes in listed]
-        return Cost(products, weights.values(), bits)
+        listed = [(left.get(n, Fraction(1)), t) for n, ts in self.said.products.items() for t in ts]
+        shares = [share for share, _ in listed] if left else []
+        return Cost([terms for _, terms in listed], weights.values(), bits, shares)
 
     def _bits(self, weight: str) -> int:
         """Of each element, as the file holds it."""

@@ -8,12 +8,13 @@ from typing import Any
 _HOME = {
     "inspect": "mipack.front.survey",
     "why": "mipack.front.reasons",
+    "slim": "mipack.front.lossless",
     "evaluate": "mipack.front.scores",
     "bench": "mipack.front.race",
     "env": "mipack.front.machine",
 }
 
-__all__ = ["bench", "env", "evaluate", "inspect", "why"]
+__all__ = ["bench", "env", "evaluate", "inspect", "slim", "why"]
 
 
 def __getattr__(name: str) -> Any:

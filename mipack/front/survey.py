@@ -12,6 +12,7 @@ from mipack.couple.solve import Coupling, Group
 from mipack.data.dataset import ReadOptions
 from mipack.front.inputs import prepared_model
 from mipack.graph.load import weight_bytes, weight_count
+from mipack.graph.unread import without_unread
 from mipack.prepare import Data
 
 _PLACE = re.compile(r"^(?P<why>.*) \[(?P<op>\S+) (?P<node>.+)\]$", re.DOTALL)
@@ -56,10 +57,12 @@ class FrozenClass:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A model's groups. `macs` counts one sample at `sizes`; `bytes` those of the weights."""
+    """A model's groups. `macs` counts one sample at `sizes`, `unread` of them the part whose result
+    nobody reads; `bytes` those of the weights."""
 
     model: str
     macs: int
+    unread: int
     params: int
     bytes: int
     sizes: Mapping[str, int]
@@ -96,6 +99,7 @@ def inspect(
     return Inspection(
         model=str(model),
         macs=coupling.cost.macs({}) // prepared.samples,
+        unread=_unread(coupling) // prepared.samples,
         params=weight_count(prepared.model),
         bytes=weight_bytes(prepared.model),
         sizes=dict(prepared.sizes),
@@ -104,6 +108,12 @@ def inspect(
         unknown_ops=dict(coupling.unknown_ops),
         notes=notes,
     )
+
+
+def _unread(coupling: Coupling) -> int:
+    found = without_unread(coupling.model, coupling.probe)
+    left = coupling.cost_of(found.left if found else {})
+    return coupling.cost.macs({}) - left.macs({})
 
 
 def _row(group: Group, coupling: Coupling, samples: int) -> GroupRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mipack.graph.einsum import axis_names
 from mipack.graph.view import NodeView
 from mipack.layout import UNIT, Term, size_of
 from mipack.ops.registry import rule
@@ -69,7 +70,7 @@ def gemm(n: NodeView) -> None:
 def einsum(n: NodeView) -> None:
     """One axis per letter (a diagonal is cut on both its axes); letters are walked in step."""
     operands = [*(n.x(i) for i in range(len(n.inputs))), n.y()]
-    terms = _labels(str(n.attr("equation")), [len(axes) for axes in operands])
+    terms = axis_names(str(n.attr("equation")), [len(axes) for axes in operands])
     letters: dict[str, Term] = {}
     for labels, axes in zip(terms, operands, strict=True):
         for letter, axis in zip(labels, axes, strict=True):
@@ -81,23 +82,6 @@ def einsum(n: NodeView) -> None:
     n.macs(*letters.values())
     if len(terms) == 3:
         _einsum_linear(n, *terms)
-
-
-def _labels(equation: str, ranks: list[int]) -> list[list[str]]:
-    """The name of every axis of the operands and of the result; an ellipsis names its axes by
-    their places from the right."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if not arrow:
-        once = sorted(c for c in set(left) - set(",.") if left.count(c) == 1)
-        right = "".join(["..." if "..." in left else "", *once])
-    return [_named(term, rank) for term, rank in zip([*terms, right], ranks, strict=True)]
-
-
-def _named(term: str, rank: int) -> list[str]:
-    head, dots, tail = term.partition("...")
-    count = rank - len(head) - len(tail) if dots else 0
-    return [*head, *(f".{k}" for k in reversed(range(count))), *tail]
 
 
 def _einsum_linear(n: NodeView, x: list[str], w: list[str], y: list[str]) -> None:

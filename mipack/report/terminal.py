@@ -7,7 +7,7 @@ in a pipe nothing is shortened, so that the output can be searched.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -164,6 +164,14 @@ def share(value: float | None, digits: int = 1) -> str:
 def quotient(after: int, before: int) -> str:
     """`after` as a multiple of `before`."""
     return f"{after / before:.3f}" if before else UNSET
+
+
+def change(
+    rows: Sequence[tuple[str, int, int, Callable[[int], str]]], after: str = "after"
+) -> Table:
+    """(what, before, after, how to write it), with the ratio."""
+    columns = (Column("", "word"), *map(Column, ("before", after, "ratio")))
+    return Table(columns, tuple((n, say(b), say(a), quotient(a, b)) for n, b, a, say in rows))
 
 
 def real(value: float | None, digits: int = 4) -> str:

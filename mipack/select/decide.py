@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from fractions import Fraction
 
 import numpy as np
 
@@ -58,12 +59,18 @@ class Decider:
         *,
         averaged: Sequence[Group] = (),
         cost: Cost | None = None,
+        left: Mapping[str, Fraction] | None = None,
     ) -> None:
         """`averaged`: groups of fixed share (`Request.width`), ranked but not allocated; `cost`:
-        with measures beyond those that the graph alone knows."""
+        with measures beyond those that the graph alone knows; `left`: nodes of which only a share
+        is spent of the budget."""
         self._evidence, self._groups = evidence, tuple(groups)
         self.cost = cost or evidence.coupling.cost
         self._averaged = tuple(averaged)
+        self._spent = self.cost
+        if left:
+            spent = evidence.coupling.cost_of(left).measure("macs")
+            self._spent = self.cost.adding("macs", spent)
         self._criterion = CRITERIA[criterion]
         self.rankings: dict[Term, Ranking] = {}
         self.curves: dict[Term, Curve] = {}
@@ -90,7 +97,7 @@ class Decider:
         """How many units each group keeps; `budgets` where others are aimed at than asked for."""
         held = self.held(request)
         budgets = budgets or request.budgets(self._groups, self.cost, held)
-        return {**held, **self._allocated(request, budgets, self.cost.holding(held))}
+        return {**held, **self._allocated(request, budgets, self._spent.holding(held))}
 
     def budgets(self, request: Request) -> tuple[Budget, ...]:
         """The exact targets of a request."""

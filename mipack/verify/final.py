@@ -20,7 +20,7 @@ from mipack.graph.load import runnable, signature
 from mipack.layout import Term
 from mipack.refit.choose import Choice
 from mipack.result import Check
-from mipack.runtime.session import Session
+from mipack.runtime.session import Feeds, Session
 from mipack.surgery.keep import Keep
 from mipack.verify.structure import additions, difference
 
@@ -60,13 +60,18 @@ def verify_released(
     for model in (wrapped, released):
         with runnable(model) as source:
             sessions.append(Session(source))
-    narrow = {n: _kept(v, coupling.axes.get(n, ()), keep) for n, v in batch.feeds.items()}
-    want, got = sessions[0].run(batch.feeds), sessions[1].run(narrow)
+    want = sessions[0].run(batch.feeds)
+    got = sessions[1].run(kept_feeds(batch.feeds, coupling, keep))
     for output, value in got.items():
         if not np.array_equal(value, _kept(want[output], coupling.axes[output], keep)):
             text = f"{name}: output {output} differs"
             raise VerificationError(text, hint="nothing was written; please report this model")
     return Check(name, True, f"{len(got)} outputs equal on a batch")
+
+
+def kept_feeds(feeds: Feeds, coupling: Coupling, keep: Keep) -> dict[str, Array]:
+    """Feeds of the original as a model takes them whose own signature was cut."""
+    return {name: _kept(v, coupling.axes.get(name, ()), keep) for name, v in feeds.items()}
 
 
 def _kept(value: Array, axes: Sequence[Term], keep: Keep) -> Array:
