@@ -278,7 +278,7 @@ class _Collector:
     def _add_masks(self, name: str, parts: Sequence[Tensor]) -> None:
         if not parts:
             return
-        together = torch.stack(parts)
+        together = torch.stack(list(parts))
         total = self._sums[name]
         total.first = total.first + together.square().sum(0).sqrt().sum(0).double()
         total.masks.add(together.flatten(0, 1))

@@ -272,8 +272,9 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
 
 
 def _gradients(data: Mapping[str, Array], prefix: str) -> GradientMoments:
-    counts = (float(data[f"{prefix}.{part}"]) for part in ("rows", "samples"))
-    return GradientMoments(*counts, *(data[f"{prefix}.{part}"] for part in GRADIENT_FIELDS))
+    rows, samples = (float(data[f"{prefix}.{part}"]) for part in ("rows", "samples"))
+    sums = (data[f"{prefix}.{part}"] for part in GRADIENT_FIELDS)
+    return GradientMoments(rows, samples, *sums)
 
 
 def model_key(digest: str, sites: Sequence[Site]) -> str:

@@ -97,8 +97,8 @@ def calibrate(
     moments: dict[str, Moments] = {}
     held = {site.name: batch_bytes * _elements(coupling, site) for site in sites}
     pairs: dict[str, PairMoments] = {}
-    found = waves(sites, columns, MEMORY, held) or [[]][: len(operands)]
-    for index, wave in enumerate(found):
+    empty: list[list[Site]] = [[]] if operands else []
+    for index, wave in enumerate(waves(sites, columns, MEMORY, held) or empty):
         beside = [(o, PairSums(coupling, o)) for o in (operands if not index else ())]
         names = [*(site.linear.x for site in wave), *(o.name for o, _ in beside)]
         session = session_with(coupling.model, names, provider=provider)

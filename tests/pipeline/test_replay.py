@@ -78,7 +78,7 @@ def test_with_moments_alone_it_is_refitted_locally_and_said(folder: Path) -> Non
     result = replay(folder / "out.plan.json", moments=folder / "moments.npz", progress=ears)
     assert any("refitted locally" in text for text in [*ears.said, *result.warnings])
     assert result.fidelity == {} and all(check.passed for check in result.checks)
-    assert "0 refitted" not in result.checks[1].detail
+    assert not result.checks[1].detail.startswith("0 refitted")
     plain = replay(folder / "out.plan.json", refit=False)
     want = run(TOY.proto, TOY.feeds[0])[OUTPUT]
     errors = [np.square(answers(r) - want).mean() for r in (result, plain)]
