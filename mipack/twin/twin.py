@@ -93,7 +93,8 @@ class Twin:
         inputs = {value.name or "" for value in self.model.graph.inputs}
         values: Values = dict(self.weights)
         for name in inputs.intersection(feeds):
-            values[name] = edits.values.get(name, _same)(self._tensor(feeds[name]))
+            edit: Edit = edits.values.get(name, _same)
+            values[name] = edit(self._tensor(feeds[name]))
         self._walk(self.model.graph, values, tuple(wanted), edits)
         return {name: values[name] for name in wanted}
 
@@ -127,7 +128,8 @@ class Twin:
                 ) from error
             for name, value in zip(step.outputs, made, strict=False):
                 if name:
-                    values[name] = edits.values.get(name, _same)(value)
+                    edit: Edit = edits.values.get(name, _same)
+                    values[name] = edit(value)
             for name in step.last:
                 values.pop(name, None)
 
@@ -138,7 +140,8 @@ class Twin:
         if edits.operands:
             for slot, operand in enumerate(operands):
                 edit = edits.operands.get((step.node.name or "", slot))
-                operands[slot] = operand if edit is None else edit(operand)
+                if edit is not None and operand is not None:
+                    operands[slot] = edit(operand)
         if step.entry is None:
             return self._through_body(step, operands)
         operands = self._together(step, operands)
