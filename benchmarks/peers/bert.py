@@ -44,6 +44,10 @@ def operands(graph: onnx.GraphProto) -> dict[tuple[int, str], str]:
     return dict(zip(places, found, strict=True))
 
 
+Masks = tuple[Tensor, Tensor]
+"""Of heads [L, H] and of neurons [L, N]."""
+
+
 @dataclass
 class Batch:
     """Token ids and mask [B, S], what is added to attention scores [B, 1, 1, S], labels [B]."""
@@ -68,7 +72,9 @@ class Bert:
     def __init__(self, path: Path, heads: int) -> None:
         self.path = path
         graph = onnx.load(path).graph
-        stored = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
+        stored = {
+            t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer
+        }
         self.plain = {n.removeprefix("m."): t for n, t in stored.items() if n.startswith("m.")}
         self.places = operands(graph)
         self.weight = {place: stored[name].T.contiguous() for place, name in self.places.items()}
@@ -96,7 +102,10 @@ class Bert:
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, S, D]: what the first layer reads."""
-        table = {n: self.plain[f"bert.embeddings.{n}_embeddings.weight"] for n in ("word", "position", "token_type")}
+        table = {
+            n: self.plain[f"bert.embeddings.{n}_embeddings.weight"]
+            for n in ("word", "position", "token_type")
+        }
         length = batch.ids.shape[1]
         x = table["word"][batch.ids] + table["token_type"][0] + table["position"][:length]
         return self.norm("bert.embeddings", x)
@@ -123,7 +132,7 @@ class Bert:
         """Second matrix of the masked neurons plus residual, before the norm."""
         return self.dense(layer, NARROW, self.neuron_units(layer, x) * mask) + x
 
-    def step(self, sub: int, x: Tensor, batch: Batch, masks: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def step(self, sub: int, x: Tensor, batch: Batch, masks: Masks | None = None) -> Tensor:
         """Sub-layer `sub` (attention 0, FFN 0, attention 1, ...) before its norm."""
         heads, neurons = masks or (self.head_mask, self.neuron_mask)
         layer, is_ffn = divmod(sub, 2)
@@ -137,12 +146,21 @@ class Bert:
         place = "output" if is_ffn else "attention.output"
         return self.norm(f"bert.encoder.layer.{layer}.{place}", y)
 
-    def logits(self, batch: Batch, masks: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def logits(self, batch: Batch, masks: Masks | None = None) -> Tensor:
         """[B, C]."""
-        x = self.embed(batch)
-        for sub in range(2 * self.layers):
+        return self.finish(0, self.embed(batch), batch, masks)
+
+    def finish(self, start: int, x: Tensor, batch: Batch, masks: Masks | None = None) -> Tensor:
+        """[B, C] from what sub-layer `start` reads."""
+        for sub in range(start, 2 * self.layers):
             x = self.close(sub, self.step(sub, x, batch, masks))
-        pooled = torch.tanh(F.linear(x[:, 0], self.plain["bert.pooler.dense.weight"], self.plain["bert.pooler.dense.bias"]))
+        pooled = torch.tanh(
+            F.linear(
+                x[:, 0],
+                self.plain["bert.pooler.dense.weight"],
+                self.plain["bert.pooler.dense.bias"],
+            )
+        )
         return F.linear(pooled, self.plain["classifier.weight"], self.plain["classifier.bias"])
 
     # ------------------------------------------------------------ cost
@@ -165,7 +183,10 @@ class Bert:
     def shares(self) -> Iterator[tuple[int, int]]:
         """Kept heads and neurons per layer."""
         for layer in range(self.layers):
-            yield int(self.head_mask[layer].count_nonzero()), int(self.neuron_mask[layer].count_nonzero())
+            yield (
+                int(self.head_mask[layer].count_nonzero()),
+                int(self.neuron_mask[layer].count_nonzero()),
+            )
 
     # ------------------------------------------------------------ back to ONNX
 
@@ -184,7 +205,11 @@ class Bert:
 
     def write(self, out: Path, check: Batch) -> None:
         """The pruned graph; ValueError unless it computes what the masked module does."""
-        parts = {(layer, part): pair for layer in range(self.layers) for part, pair in self.kept(layer).items()}
+        parts = {
+            (layer, part): pair
+            for layer in range(self.layers)
+            for part, pair in self.kept(layer).items()
+        }
         write_parts(self.path, out, parts)
         with torch.no_grad():
             same(out, check, self.logits(check))
@@ -194,14 +219,20 @@ def same(path: Path, batch: Batch, want: Tensor) -> None:
     """ValueError unless the file computes these logits [B, C]."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     ids = batch.ids.numpy()
-    feeds = {"input_ids": ids, "attention_mask": batch.mask.numpy().astype(np.int64), "token_type_ids": 0 * ids}
+    feeds = {
+        "input_ids": ids,
+        "attention_mask": batch.mask.numpy().astype(np.int64),
+        "token_type_ids": 0 * ids,
+    }
     got = session.run(None, feeds)[0]
     gap = float(np.abs(got - want.detach().numpy()).max())
     if not gap < CLOSE * max(1.0, float(want.abs().max())):
         raise ValueError(f"{path} differs from the module by {gap}")
 
 
-def write_parts(source: Path, out: Path, parts: dict[tuple[int, str], tuple[Tensor, Tensor]]) -> None:
+def write_parts(
+    source: Path, out: Path, parts: dict[tuple[int, str], tuple[Tensor, Tensor]]
+) -> None:
     """The graph of `source` with other weights [out, in] and biases; empty sub-layers go."""
     model = onnx.load(source)
     graph, places = model.graph, operands(model.graph)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from bert import NARROW, PROJECT, Batch, Bert
+from bert import NARROW, PROJECT, Batch, Bert, Masks
 from job import Job, main, text_batches
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,20 +19,25 @@ from torch.nn import functional as F
 HEAT = 2.0
 
 
-def predictive(model: Bert, dense: list[Tensor], batches: list[Batch]) -> tuple[Tensor, Tensor]:
-    """Half the squared gradients of the divergence from the dense model, by the masks."""
+def predictive(
+    model: Bert, dense: list[Tensor], states: list[Tensor], start: int, batches: list[Batch]
+) -> Masks:
+    """Half the squared gradients of the divergence from the dense model, by the masks of the
+    sub-layers from `start` on (0 below), of which `states` are the inputs."""
     sums = torch.zeros_like(model.head_mask), torch.zeros_like(model.neuron_mask)
-    for want, batch in zip(dense, batches, strict=True):
+    for want, x, batch in zip(dense, states, batches, strict=True):
         masks = tuple(m.clone().requires_grad_() for m in (model.head_mask, model.neuron_mask))
-        now = F.log_softmax(model.logits(batch, masks) / HEAT, -1)
+        now = F.log_softmax(model.finish(start, x, batch, masks) / HEAT, -1)
         loss = HEAT**2 * F.kl_div(now, F.softmax(want / HEAT, -1), reduction="batchmean")
-        for total, grad in zip(sums, torch.autograd.grad(loss, masks), strict=True):
+        for total, grad in zip(
+            sums, torch.autograd.grad(loss, masks, materialize_grads=True), strict=True
+        ):
             total += grad.square() / 2
     examples = sum(len(batch.ids) for batch in batches)
     return sums[0] / examples, sums[1] / examples
 
 
-def representation(model: Bert, inputs: list[Tensor], start: int, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+def representation(model: Bert, inputs: list[Tensor], start: int, batches: list[Batch]) -> Masks:
     """What each unit of the sub-layers from `start` on adds to its sub-layer's output."""
     heads = torch.zeros(model.layers, model.heads, model.size)
     neurons = torch.zeros(model.layers, model.neurons)
@@ -44,7 +49,9 @@ def representation(model: Bert, inputs: list[Tensor], start: int, batches: list[
                 neurons[layer] += model.neuron_units(layer, x)[batch.mask].square().sum(0)
             else:
                 heads[layer] += model.head_units(layer, x, batch)[batch.mask].square().sum(0)
-        states = [model.close(sub, model.step(sub, x, b)) for x, b in zip(states, batches, strict=True)]
+        states = [
+            model.close(sub, model.step(sub, x, b)) for x, b in zip(states, batches, strict=True)
+        ]
     count = sum(int(batch.mask.sum()) for batch in batches)
     for layer in range(model.layers):
         heads[layer] *= model.weight[layer, PROJECT].square().mean(0).view(model.heads, model.size)
@@ -52,7 +59,7 @@ def representation(model: Bert, inputs: list[Tensor], start: int, batches: list[
     return heads.mean(-1) / count, neurons / count
 
 
-def survivors(model: Bert, scores: tuple[Tensor, Tensor], start: int, budget: float) -> Tensor:
+def survivors(model: Bert, scores: Masks, start: int, budget: float) -> Tensor:
     """The mask of sub-layer `start`: units above the smallest threshold whose survivors fit."""
     layer, is_ffn = divmod(start, 2)
     first = layer + is_ffn  # attention blocks below are decided
@@ -68,23 +75,30 @@ def survivors(model: Bert, scores: tuple[Tensor, Tensor], start: int, budget: fl
     return kept[len(heads) :][: model.neurons] if is_ffn else kept[: model.heads]
 
 
-def refit(model: Bert, sub: int, inputs: list[Tensor], wants: list[Tensor], batches: list[Batch]) -> bool:
+def refit(
+    model: Bert, sub: int, inputs: list[Tensor], wants: list[Tensor], batches: list[Batch]
+) -> bool:
     """The second matrix of a sub-layer, by least squares on what is kept."""
     layer, is_ffn = divmod(sub, 2)
     part = NARROW if is_ffn else PROJECT
-    mask = model.neuron_mask[layer] if is_ffn else model.head_mask[layer].repeat_interleave(model.size)
+    mask = (
+        model.neuron_mask[layer] if is_ffn else model.head_mask[layer].repeat_interleave(model.size)
+    )
     kept = mask.nonzero()[:, 0]
     if not len(kept):
         return True
     square = torch.zeros(len(kept), len(kept), dtype=torch.float64)
     right = torch.zeros(len(kept), model.width, dtype=torch.float64)
     for x, want, batch in zip(inputs, wants, batches, strict=True):
-        units = model.neuron_units(layer, x) if is_ffn else model.head_units(layer, x, batch).flatten(2)
+        units = (
+            model.neuron_units(layer, x) if is_ffn else model.head_units(layer, x, batch).flatten(2)
+        )
         rows = units[batch.mask][:, kept].double()
         square += rows.T @ rows
         right += rows.T @ (want - x - model.bias[layer, part])[batch.mask].double()
-    solved = torch.linalg.lstsq(square, right, rcond=0, driver="gelsd").solution.T
-    if not bool(torch.isfinite(solved).all()):
+    solved, failed = torch.linalg.solve_ex(square, right)  # without a cutoff lstsq is a solve
+    solved = solved.T
+    if bool(failed) or not bool(torch.isfinite(solved).all()):
         return False
     model.weight[layer, part][:, kept] = solved.float()
     return True
@@ -99,7 +113,7 @@ def prune(job: Job) -> Mapping[str, Any]:
         states = [model.embed(batch) for batch in batches]
     guide, budget, solved = list(states), job.budget * model.total_cost, 0
     for sub in range(2 * model.layers):
-        pred = predictive(model, dense, batches)
+        pred = predictive(model, dense, states, sub, batches)
         with torch.no_grad():
             wants = [full_step(model, sub, x, b) for x, b in zip(guide, batches, strict=True)]
             rep = representation(model, states, sub, batches)
@@ -110,7 +124,10 @@ def prune(job: Job) -> Mapping[str, Any]:
             (model.neuron_mask if is_ffn else model.head_mask)[layer] = mask
             solved += refit(model, sub, states, wants, batches)
             budget -= float(mask.sum()) * (model.neuron_cost if is_ffn else model.head_cost)
-            states = [model.close(sub, model.step(sub, x, b)) for x, b in zip(states, batches, strict=True)]
+            states = [
+                model.close(sub, model.step(sub, x, b))
+                for x, b in zip(states, batches, strict=True)
+            ]
             guide = [model.close(sub, y) for y in wants]
     model.write(job.out, batches[0])
     return {"refitted": solved, "kept": list(model.shares())}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from bert import NARROW, PROJECT, Batch, Bert
+from bert import NARROW, PROJECT, Batch, Bert, Masks
 from job import Job, main, text_batches
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,14 +18,14 @@ from torch.nn import functional as F
 MAX_SCALE = 10.0
 """A solution beyond this ends the tuning of everything above."""
 
-Masks = tuple[Tensor, Tensor]
-
 
 def gradients(model: Bert, batches: list[Batch]) -> Masks:
     """Gradients of each batch's mean loss by the masks: [batches, L, H] and [batches, L, N]."""
     found: list[list[Tensor]] = [[], []]
     for batch in batches:
-        masks = tuple(torch.ones_like(m, requires_grad=True) for m in (model.head_mask, model.neuron_mask))
+        masks = tuple(
+            torch.ones_like(m, requires_grad=True) for m in (model.head_mask, model.neuron_mask)
+        )
         F.cross_entropy(model.logits(batch, masks), batch.labels).backward()
         for kind, mask in zip(found, masks, strict=True):
             kind.append(mask.grad)
@@ -121,12 +121,16 @@ def tune(model: Bert, teacher: Masks, batches: list[Batch]) -> int:
                 return done
             masks[layer, masks[layer].nonzero()[:, 0]] = factors.float()
             done += 1
-        student = [model.close(sub, model.step(sub, x, b)) for x, b in zip(student, batches, strict=True)]
+        student = [
+            model.close(sub, model.step(sub, x, b)) for x, b in zip(student, batches, strict=True)
+        ]
         guide = [model.close(sub, y) for y in want]
     return done
 
 
-def solve(model: Bert, sub: int, student: list[Tensor], want: list[Tensor], batches: list[Batch]) -> Tensor:
+def solve(
+    model: Bert, sub: int, student: list[Tensor], want: list[Tensor], batches: list[Batch]
+) -> Tensor:
     """The factors of one sub-layer's kept units."""
     layer, is_ffn = divmod(sub, 2)
     last, bias = model.layers - 1, model.bias[layer, NARROW if is_ffn else PROJECT]
