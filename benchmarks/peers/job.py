@@ -64,6 +64,15 @@ def main(prune: Callable[[Job], Mapping[str, Any] | None]) -> None:
     print(json.dumps(dict(found or {})))
 
 
+HEADS_SHARE = 1 / 3
+"""Of a layer's weight MatMuls where the FFN is four times as wide as the model."""
+
+
+def neurons_cut(budget: float, heads: float) -> float:
+    """The share of FFN neurons to cut beside this share of heads."""
+    return 1 - (budget - HEADS_SHARE * (1 - heads)) / (1 - HEADS_SHARE)
+
+
 # ---------------------------------------------------------------- samples
 
 

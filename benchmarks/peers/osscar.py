@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from bert import NARROW, PROJECT, Batch, Bert
-from job import Job, image_batches, main, text_batches
+from job import Job, image_batches, main, neurons_cut, text_batches
 from resnet import ResNet, shortcut
-from run_torch_pruning import neurons_cut
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -144,7 +143,7 @@ def text(job: Job) -> Mapping[str, Any]:
 
 
 def image(job: Job) -> Mapping[str, Any]:
-    """Inner channels of every block, bottom up: groups of 9 patch rows of the second convolution."""
+    """Inner channels of every block, bottom up; a group is 9 patch rows of the second conv."""
     model = ResNet(job.model)
     batches = [torch.from_numpy(feeds["input"]) for feeds, _ in image_batches(job)]
     widths = widths_for(model, job.budget)

@@ -13,10 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxsim
-from job import Job, image_batches, main, text_batches
-
-HEADS_SHARE = 1 / 3
-"""Of a layer's weight MatMuls where the FFN is four times as wide as the model."""
+from job import Job, image_batches, main, neurons_cut, text_batches
 
 
 def text(job: Job) -> Mapping[str, Any]:
@@ -25,7 +22,7 @@ def text(job: Job) -> Mapping[str, Any]:
 
     calib = [feeds for feeds, _ in text_batches(job, by_length=True)]
     heads = job.settings["heads"]
-    cut = 1 - (job.budget - HEADS_SHARE * (1 - heads)) / (1 - HEADS_SHARE)
+    cut = neurons_cut(job.budget, heads)
 
     def base() -> onnx.ModelProto:
         return optimize_model(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from bert import PARTS, Batch, same, write_parts
-from job import Job, image_batches, main, text_batches
+from job import Job, image_batches, main, neurons_cut, text_batches
 from resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,13 +23,6 @@ IMPORTANCE = {
     "l2": lambda: tp.importance.GroupMagnitudeImportance(p=2),
     "taylor": lambda: tp.importance.GroupTaylorImportance(),
 }
-HEADS_SHARE = 1 / 3
-"""Of a layer's weight MatMuls where the FFN is four times as wide as the model."""
-
-
-def neurons_cut(budget: float, heads: float) -> float:
-    """The share of FFN neurons to cut beside this share of heads."""
-    return 1 - (budget - HEADS_SHARE * (1 - heads)) / (1 - HEADS_SHARE)
 
 
 def text(job: Job) -> Mapping[str, Any]:
