@@ -52,7 +52,11 @@ def _blocks(found: Inspection, *, every: bool) -> Sequence[Block]:
     if not free:
         blocks.append("nothing in this model may be cut")
     else:
-        blocks.append(f"{len(free)} free groups of {sum(row.size for row in free):,} units")
+        whole = sum(row.removable for row in free)
+        blocks.append(
+            f"{len(free)} free groups of {sum(row.size for row in free):,} units"
+            + (f"; {whole} may go entirely, with the branch that they are in" if whole else "")
+        )
     if found.unread:
         part = share(found.unread / found.macs)
         blocks.append(f"nobody reads what {part} of the MACs compute: prune and slim leave it out")

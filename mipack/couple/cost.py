@@ -6,8 +6,10 @@ and bytes of any cut are known without cutting. Dynamic sizes count as in the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from math import prod as product
 from typing import Any, Protocol
 
@@ -71,7 +73,8 @@ class Cost:
     """Measures by name: `macs` of `products` (a product of axis sizes each), `params` and `bytes`
     of `weights`, each of so many bits an element (32 by default); others may be added.
 
-    `shares`: of every product the share that counts, where not all of each does.
+    `shares`: of every product the share that counts, where not all of each does; `idle` and
+    `unread`: of every product and weight the atoms without which nobody needs it.
     """
 
     def __init__(
@@ -80,13 +83,18 @@ class Cost:
         weights: Iterable[Sequence[Term]],
         bits: Sequence[int] | None = None,
         shares: Sequence[Fraction] = (),
+        *,
+        idle: Sequence[Collection[Term]] = (),
+        unread: Sequence[Collection[Term]] = (),
     ) -> None:
+        products = [tuple(axes) for axes in products]
         weights = [tuple(axes) for axes in weights]
         self._measures: dict[str, Measure] = {
-            "macs": _Sum(products, shares),
-            "params": _Sum(weights),
-            "bytes": _Bytes(weights, [32] * len(weights) if bits is None else bits),
+            "macs": _Sum(products, shares, idle),
+            "params": _Sum(weights, (), unread),
+            "bytes": _Bytes(weights, [32] * len(weights) if bits is None else bits, unread),
         }
+        self._alone = Alone(products, idle)
         self._held: Widths = {}
 
     def holding(self, held: Widths) -> Cost:
@@ -99,7 +107,7 @@ class Cost:
 
     def _like(self, measures: Mapping[str, Measure], held: Widths) -> Cost:
         other = Cost((), ())
-        other._measures, other._held = dict(measures), dict(held)
+        other._measures, other._held, other._alone = dict(measures), dict(held), self._alone
         return other
 
     def measure(self, of: str) -> Measure:
@@ -117,6 +125,10 @@ class Cost:
     def curve(self, of: str, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
         """See `Measure.curve`."""
         return self._measures[of].curve(atom, {**self._held, **widths}, candidates)
+
+    def without(self, atom: Term) -> set[Term]:
+        """The other atoms whose contractions all go with this one: they cost nothing then."""
+        return self._alone.without(atom)
 
     def macs(self, widths: Widths) -> int:
         """Multiply-adds of one run of the first probe."""
@@ -141,18 +153,57 @@ class Beside:
         return self._part.curve(atom, widths, candidates)
 
 
+class Alone:
+    """Which atoms cost nothing once another is gone."""
+
+    def __init__(
+        self, products: Sequence[Sequence[Term]], needs: Sequence[Collection[Term]] = ()
+    ) -> None:
+        self._products, self._needs = products, needs or [()] * len(products)
+
+    def without(self, atom: Term) -> set[Term]:
+        """Those of which every product goes with this atom."""
+        lost = Counter(leaf for i in self._all_of.get(find(atom), ()) for leaf in self._leaves[i])
+        return {other for other, n in lost.items() if n == self._count[other]} - {find(atom)}
+
+    @cached_property
+    def _leaves(self) -> list[set[Term]]:
+        return [{leaf for term in axes for leaf in leaves(term)} for axes in self._products]
+
+    @cached_property
+    def _count(self) -> Counter[Term]:
+        return Counter(leaf for found in self._leaves for leaf in found)
+
+    @cached_property
+    def _all_of(self) -> dict[Term, list[int]]:
+        """Atom -> the products of which nothing is left without it."""
+        found: dict[Term, list[int]] = {}
+        for index, axes in enumerate(self._products):
+            whole = product(width_of(term, {}) for term in axes)
+            total = {atom for atom, lost in lost_of(axes).items() if lost == whole}
+            for atom in total.union(map(find, self._needs[index])):
+                found.setdefault(atom, []).append(index)
+        return found
+
+
 class _Sum:
     """A sum of products, evaluated by what changed: products without a listed atom are cached."""
 
     def __init__(
-        self, products: Iterable[Sequence[Term]], scales: Sequence[int | Fraction] = ()
+        self,
+        products: Iterable[Sequence[Term]],
+        scales: Sequence[int | Fraction] = (),
+        needs: Sequence[Collection[Term]] = (),
     ) -> None:
+        """`needs`: of every product the atoms without which it is not there."""
         self._products = [tuple(axes) for axes in products]
         self._scales = list(scales) or [1] * len(self._products)
+        self._needs = [tuple(map(find, atoms)) for atoms in needs or [()] * len(self._products)]
         self._each = [int(self._one(index, {})) for index in range(len(self._products))]
         self._of: dict[Term, list[int]] = {}
         for index, axes in enumerate(self._products):
-            for atom in dict.fromkeys(leaf for term in axes for leaf in leaves(term)):
+            inside = (leaf for term in axes for leaf in leaves(term))
+            for atom in dict.fromkeys((*inside, *self._needs[index])):
                 self._of.setdefault(atom, []).append(index)
         self.full = sum(self._each)
 
@@ -172,14 +223,20 @@ class _Sum:
         return self._scales[index] * int(self._size(index, widths))
 
     def _size(self, index: int, widths: Mapping[Term, Any]) -> Any:
-        return product(width_of(term, widths) for term in self._products[index])
+        there = product(np.asarray(widths.get(a, 1)) > 0 for a in self._needs[index])
+        return product(width_of(term, widths) for term in self._products[index]) * there
 
 
 class _Bytes:
     """Bytes of weights, of which each element takes so many bits."""
 
-    def __init__(self, weights: Iterable[Sequence[Term]], bits: Sequence[int]) -> None:
-        self._bits = _Sum(weights, bits)
+    def __init__(
+        self,
+        weights: Iterable[Sequence[Term]],
+        bits: Sequence[int],
+        needs: Sequence[Collection[Term]],
+    ) -> None:
+        self._bits = _Sum(weights, bits, needs)
         self.full = -(-self._bits.full // 8)
 
     def total(self, widths: Widths) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from mipack.couple.branches import Branches
 from mipack.couple.cost import Cost
 from mipack.graph.adjust import set_weight
 from mipack.graph.probe import Probe
@@ -65,14 +66,26 @@ class Coupling:
         """The same where some nodes, by name, do a share of their multiply-adds only."""
         weights = {n: self.axes[n] for n, v in self.constants.items() if v.ndim and n in self.axes}
         bits = [self._bits(name) for name in weights]
-        listed = [(left.get(n, Fraction(1)), t) for n, ts in self.said.products.items() for t in ts]
-        shares = [share for share, _ in listed] if left else []
-        return Cost([terms for _, terms in listed], weights.values(), bits, shares)
+        listed = [(name, terms) for name, ts in self.said.products.items() for terms in ts]
+        shares = [left.get(name, Fraction(1)) for name, _ in listed] if left else []
+        idle = [self.branches.idle.get(name, ()) for name, _ in listed]
+        unread = [self.branches.unread.get(name, ()) for name in weights]
+        products = [terms for _, terms in listed]
+        return Cost(products, weights.values(), bits, shares, idle=idle, unread=unread)
 
     def _bits(self, weight: str) -> int:
         """Of each element, as the file holds it."""
         tensor = self.model.graph.initializers[weight].const_value
         return 0 if tensor is None else int(tensor.dtype.bitwidth)
+
+    @cached_property
+    def branches(self) -> Branches:
+        """What may go entirely."""
+        return Branches(self)
+
+    def removable(self, group: Group) -> bool:
+        """Whether no unit of a group need stay."""
+        return group.atom in self.branches.removable
 
     @property
     def free(self) -> tuple[Group, ...]:

@@ -24,7 +24,7 @@ class GroupRow:
     """One group. `state` is "free", "frozen", "width" (normalised over) or "family" (chosen for
     each unit of another group: `within`). `cause` is the class of what freezes it (see
     `couple.causes`). `macs` per sample are those of every layer that the group takes part in, so
-    shares overlap; `weights` are (initializer, axis)."""
+    shares overlap; `weights` are (initializer, axis); `removable`: no unit of it need stay."""
 
     name: str
     kind: str
@@ -36,6 +36,7 @@ class GroupRow:
     macs: int
     macs_share: float
     weights: tuple[tuple[str, int], ...]
+    removable: bool
 
     @property
     def free(self) -> bool:
@@ -130,6 +131,7 @@ def _row(group: Group, coupling: Coupling, samples: int) -> GroupRow:
         macs=group.macs // samples,
         macs_share=group.macs / total if total else 0.0,
         weights=group.touches,
+        removable=coupling.removable(group),
     )
 
 

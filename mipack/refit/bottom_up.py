@@ -6,7 +6,8 @@ moves by the ridge regression of what is still missing:
 
     dW, db = argmin || (s - s~) - x~ dW - db ||^2 + ridge || dW ||^2
 
-s is the furthest tensor that the output y reaches through additions alone, in the original and in
+A contraction of which nothing is left is a constant that takes the mean of what is missing. s is
+the furthest tensor that the output y reaches through additions alone, in the original and in
 the cut model; so in a residual branch the target is the corrected stream, and errors do not pile
 up (papers.md 5.7). Layers behind a cut that lost nothing themselves are refitted too (`reach`). A
 site whose error on held-out rows does not fall keeps its weights.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -32,6 +34,7 @@ from mipack.graph.adjust import ensure_bias, names_of, node_names, set_weight, v
 from mipack.layout import size_of
 from mipack.refit.reach import sites_behind
 from mipack.refit.stepper import Stepper
+from mipack.surgery.branches import constant_of
 from mipack.surgery.keep import Keep
 
 
@@ -48,15 +51,20 @@ class Refitted:
 
 
 def refit_sites(coupling: Coupling, sites: Sequence[Site], keep: Keep) -> list[Site]:
-    """Sites that lost features and whose weight only such sites read."""
+    """Sites that lost features and whose weight only such sites read, and those that lost all."""
     cut = [s for s in sites if keep.cuts(coupling.axes[s.linear.x][s.linear.x_axis])]
     readers = Counter(site.linear.w for site in cut)
     return [
         site
         for site in cut
-        if _uses(coupling, site) == readers[site.linear.w]
-        and coupling.constants[site.linear.w].dtype.kind == "f"
+        if coupling.constants[site.linear.w].dtype.kind == "f"
+        and (_uses(coupling, site) == readers[site.linear.w] or _is_constant(coupling, site, keep))
     ]
+
+
+def _is_constant(coupling: Coupling, site: Site, keep: Keep) -> bool:
+    """Whether no feature is left: in the cut model a constant stands for the site."""
+    return keep.size(coupling.axes[site.linear.x][site.linear.x_axis]) == 0
 
 
 def _uses(coupling: Coupling, site: Site) -> int:
@@ -74,7 +82,7 @@ def local(
     model = _copy(cut)
     graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
     biases: dict[str, str] = {}
-    chosen = refit_sites(coupling, sites, keep)
+    chosen = [site for site in refit_sites(coupling, sites, keep) if site.name in nodes]
     sharing: dict[str, list[Site]] = {}
     for site in chosen:
         sharing.setdefault(site.linear.w, []).append(site)
@@ -85,10 +93,14 @@ def local(
         new, shifts = absorb_together(own, first.matrix(old), kept)
         for site, shift in zip(readers, shifts, strict=True):
             outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
-            biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
-            set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
+            if len(kept):
+                biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
+                set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
+            else:
+                biases[site.name] = constant_of(nodes[site.name])
             _add_to(graph, biases[site.name], shift[outputs])
-    changed = dict.fromkeys([*(site.linear.w for site in chosen), *biases.values()])
+    weights = (site.linear.w for site in chosen if not _is_constant(coupling, site, keep))
+    changed = dict.fromkeys([*weights, *biases.values()])
     return Refitted(model, tuple(changed), biases, len(chosen), len(chosen))
 
 
@@ -109,7 +121,12 @@ def bottom_up(
     everything = [*batches, *held_out]
     dense = Stepper(coupling.model, [b.feeds for b in everything])
     ours = Stepper(model, [b.feeds for b in everything])
-    chosen = [s for s in refit_sites(coupling, sites, keep) if _uses(coupling, s) == 1]
+    chosen = [
+        site
+        for site in refit_sites(coupling, sites, keep)
+        if site.name in start.biases
+        and (_uses(coupling, site) == 1 or _is_constant(coupling, site, keep))
+    ]
     others = sites_behind(coupling, model, keep, start.changed)
     biases = {**start.biases, **{site.name: bias for site, bias in others.items()}}
     order = {linear.node.name: index for index, linear in enumerate(coupling.said.linears)}
@@ -138,9 +155,11 @@ class _Gap:
     ) -> None:
         self._coupling, self._site = coupling, site
         self.dense, self.ours = _anchors(coupling, dense, ours)
-        slot = [value.name if value else "" for value in dense.inputs].index(site.linear.x)
-        read = ours.inputs[slot]  # of another name where its producer was given a bias
-        self.x = (read.name if read else None) or site.linear.x
+        self.x = None
+        if not _is_constant(coupling, site, keep):
+            slot = [value.name if value else "" for value in dense.inputs].index(site.linear.x)
+            read = ours.inputs[slot]  # of another name where its producer was given a bias
+            self.x = (read.name if read else None) or site.linear.x
         axes = coupling.axes[self.dense]
         self._cuts = [(k, keep.flat(t)) for k, t in enumerate(axes) if keep.cuts(t)]
 
@@ -152,15 +171,26 @@ class _Gap:
             want = np.take(want, kept, axis)
         missing = np.asarray(want, np.float32) - np.asarray(got[self.ours], np.float32)
         gap = torch.from_numpy(missing).movedim(self._site.linear.y_axis, -1)
-        x = torch.from_numpy(got[self.x])
-        features = self._site.rows(x).float()
-        index, _ = row_owners(self._coupling, self._site, x.shape, features.shape[:-1], rows, batch)
-        features = features.reshape(-1, features.shape[-1])
+        features, shape = self._features(got, gap.shape)
+        index, _ = row_owners(self._coupling, self._site, shape, features.shape[:-1], rows, batch)
+        features = features.flatten(0, -2)
         gap = gap.reshape(-1, gap.shape[-1])
         if index is None or len(index) == len(features):
             return features, gap
         chosen = torch.from_numpy(index)
         return features[chosen], gap[chosen]
+
+    def _features(
+        self, got: Mapping[str, Array], gap: Sequence[int]
+    ) -> tuple[torch.Tensor, Sequence[int]]:
+        """x~ as [places.., features], and the sizes of x; of a constant site without features."""
+        if self.x is not None:
+            x = torch.from_numpy(got[self.x])
+            return self._site.rows(x).float(), x.shape
+        places = [gap[0], prod(gap[1:-1])] if self._site.linear.window else list(gap[:-1])
+        shape = list(places)
+        shape.insert(self._site.linear.x_axis, 0)
+        return torch.zeros((*places, 0)), shape
 
 
 def _anchors(coupling: Coupling, dense: ir.Node, ours: ir.Node) -> tuple[str, str]:
@@ -235,7 +265,8 @@ class _Sums:
         n = len(self.gram) - 1
         count = max(self.count, 1.0)
         mean = self.gram[:n, n] / count
-        level = float((self.gram.diagonal()[:n] / count - mean**2).clamp(min=0).mean())
+        spread = (self.gram.diagonal()[:n] / count - mean**2).clamp(min=0)
+        level = float(spread.mean()) if n else 0.0
         ridge = torch.full((n + 1,), max(level, 1e-12) * shrinkage(count, n) * count)
         ridge[n] = 1e-9 * count
         return torch.linalg.solve(self.gram + torch.diag(ridge.double()), self.cross)
@@ -262,7 +293,7 @@ def _sums(
     rows: RowMap,
 ) -> tuple[_Sums, _Sums]:
     """The sums over the first `fitted` batches and over the rest."""
-    wants, gots = dense.peek([gap.dense]), ours.peek([gap.ours, gap.x])
+    wants, gots = dense.peek([gap.dense]), ours.peek(filter(None, [gap.ours, gap.x]))
     sums: list[_Sums] = []
     for k, (batch, want, got) in enumerate(zip(batches, wants, gots, strict=True)):
         x, missing = gap.batch(want[gap.dense], got, rows, batch)
@@ -274,9 +305,10 @@ def _sums(
 
 
 def _move(graph: ir.Graph, site: Site, bias: str, step: torch.Tensor) -> None:
-    old = value_of(graph, site.linear.w)
-    moved = site.matrix(old) + step[:-1].numpy()
-    set_weight(graph, site.linear.w, site.weight(moved, old))
+    if len(step) > 1:
+        old = value_of(graph, site.linear.w)
+        moved = site.matrix(old) + step[:-1].numpy()
+        set_weight(graph, site.linear.w, site.weight(moved, old))
     _add_to(graph, bias, step[-1].numpy())
 
 

@@ -3,14 +3,15 @@
 One Lagrange multiplier prices cost in loss. At a price each group takes the width of least loss
 plus price, which is a point of the lower hull of its curve over cost. A weight with two free axes
 costs the product of its widths, so each group's cost is taken at the present widths of the others,
-and the sweep is repeated to a fixed point. The price is bisected until the exact cost meets the
-budget; what is left is spent by exchange (`mipack.select.exchange`). Several budgets share one
-price by weights that follow how tight each is.
+and the sweep is repeated to a fixed point. A branch that may go takes with it whatever costs
+nothing without it. The price is bisected until the exact cost meets the budget; what is left is
+spent by exchange (`mipack.select.exchange`). Several budgets share one price by weights that follow
+how tight each is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -90,18 +91,53 @@ def _at_budget(problem: Problem, weights: Array) -> Picks:
 
 
 def _at_price(problem: Problem, prices: Array) -> Picks:
-    """Each option's best width, others fixed, swept until nothing changes."""
-    picks = problem.most
+    """Each option's best width; then branches go that are worth less than they cost, and the rest
+    is swept again.
+
+    Not in one: a branch that is still as wide as it was would go for what narrowing it saves.
+    """
+    picks, gone = problem.most, set[int]()
+    while True:
+        _sweep(problem, prices, picks, gone)
+        before = len(gone)
+        for index in _by_gain(problem, prices, picks, gone):
+            if _gain(problem, prices, picks, index) > 0:
+                gone |= {index, *problem.inside[index]}
+                picks[index] = 0
+                picks = problem.settled(picks)
+        if len(gone) == before:
+            return picks
+
+
+def _sweep(problem: Problem, prices: Array, picks: Picks, gone: Collection[int]) -> None:
+    """Each option's best width, others fixed, until nothing changes; in place."""
     widths = problem.chosen(picks)
     for _ in range(SWEEPS):
         before = [*picks]
         for index, atom in enumerate(problem.atoms):
+            if index in gone:
+                continue
             priced = problem.losses[index] + prices @ problem.curves(index, widths)
-            picks[index] = int(np.argmin(priced))  # of equal ones the narrowest
+            least = int(index in problem.branches)
+            picks[index] = least + int(np.argmin(priced[least:]))  # of equal ones the narrowest
             widths[atom] = int(problem.widths[index][picks[index]])
         if picks == before:
             break
-    return picks
+
+
+def _by_gain(problem: Problem, prices: Array, picks: Picks, gone: Collection[int]) -> Iterator[int]:
+    """Branches that are left, those first that are best gone."""
+    left = [k for k in problem.branches if k not in gone]
+    gains = {k: _gain(problem, prices, picks, k) for k in left}
+    return (k for k in sorted(left, key=lambda k: (-gains[k], k)) if k not in gone)
+
+
+def _gain(problem: Problem, prices: Array, picks: Picks, index: int) -> float:
+    """What is won where a branch goes, at these widths of everything."""
+    now, loss = picks[index], problem.losses[index]
+    costs = prices @ problem.curves(index, problem.chosen(picks))
+    inside = sum(float(problem.losses[k][picks[k]]) for k in problem.inside[index])
+    return float(costs[now] - costs[0] - (loss[0] - loss[now])) + inside
 
 
 def require_reachable(

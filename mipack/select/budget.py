@@ -10,7 +10,7 @@ import numpy as np
 from mipack.calibrate.sites import Array
 from mipack.couple.cost import Cost
 from mipack.couple.solve import Group
-from mipack.layout import Term
+from mipack.layout import Term, find
 
 Widths = dict[Term, int]
 Picks = list[int]
@@ -50,13 +50,26 @@ class Problem:
         self.losses = [
             np.asarray(o.loss, float)[w] for o, w in zip(options, self.widths, strict=True)
         ]
+        self.branches = [k for k, widths in enumerate(self.widths) if not widths[0]]
+        """Options that may go entirely."""
+        self.inside = [self._inside(k) if k in self.branches else [] for k in range(len(options))]
+        """For each of them the others that cost nothing without it."""
         self.targets = np.array([max(budget.target, 1) for budget in budgets], float)
         self.looked = 0
+
+    def _inside(self, index: int) -> list[int]:
+        idle = self.cost.without(self.atoms[index])
+        return [k for k, atom in enumerate(self.atoms) if find(atom) in idle]
 
     @property
     def least(self) -> Picks:
         """Every option at its smallest width."""
-        return [0] * len(self.atoms)
+        return self.settled([0] * len(self.atoms))
+
+    def settled(self, picks: Picks) -> Picks:
+        """The same with what is inside of branches that go whole, which neither costs nor loses."""
+        idle = {k for b in self.branches if not picks[b] for k in self.inside[b]}
+        return [most if k in idle else picks[k] for k, most in enumerate(self.most)]
 
     @property
     def most(self) -> Picks:

@@ -6,7 +6,7 @@ whose readers lost outputs above are ranked again for what is still read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -78,7 +78,8 @@ class Decider:
             ranking = self._criterion(evidence, group, {})
             measure = None if meter is None else _bound(meter, group)
             self.rankings[group.atom] = ranking
-            self.curves[group.atom] = calibrated(ranking, measure)
+            whole = removable(evidence.coupling, group)
+            self.curves[group.atom] = calibrated(ranking, measure, removable=whole)
             advance(1)
         for group in self._averaged:
             ranking = self._criterion(evidence, group, {})
@@ -108,20 +109,31 @@ class Decider:
     ) -> dict[Term, int]:
         if request.allocate == "uniform":
             return self._uniform(request, budgets, cost)
-        options = [self._option(request, group, cost) for group in self._groups]
         blocked, way_out = what_blocks(self._evidence.coupling), self._way_out()
-        return allocate(options, cost, budgets, blocked=blocked, way_out=way_out)
+        stay: set[Term] = set()
+        while True:
+            options = [self._option(request, group, cost, stay) for group in self._groups]
+            widths = allocate(options, cost, budgets, blocked=blocked, way_out=way_out)
+            gone = [atom for atom, width in widths.items() if not width]
+            problem = self._evidence.coupling.branches.without(gone).problem
+            if problem is None:
+                return widths
+            stay.add(max(problem.atoms, key=lambda a: (self.curves[a].loss[0], a.id)))
 
-    def _option(self, request: Request, group: Group, cost: Cost) -> Option:
+    def _option(self, request: Request, group: Group, cost: Cost, stay: Collection[Term]) -> Option:
+        """The widths that a group may have; `stay`: what has to keep a unit."""
         coupling, loss = self._evidence.coupling, self.curves[group.atom].loss
+        whole = group.atom not in stay and removable(coupling, group)
+        least = (0,) if whole else ()
         if request.latency is None:
             step = step_of(coupling, group, request.round_to)
-            return Option(group, allowed_widths(group.size, step), loss)
+            return Option(group, (*least, *allowed_widths(group.size, step)), loss)
         if request.round_to is None:
             step = timed_step(coupling, group)
         else:
             step = step_of(coupling, group, request.round_to)
-        return Option(group, fast(cost, group, allowed_widths(group.size, step)), loss)
+        widths = fast(cost, group, allowed_widths(group.size, step))
+        return Option(group, (*least, *widths), loss)
 
     def _way_out(self) -> str:
         if self._evidence.coupling.widths and not self._averaged:
@@ -198,6 +210,12 @@ class Decider:
         share = 1.0 - here / float(loss[0]) if loss[0] > 0 else 1.0
         keep = kept_units(tables[group] if group in tables else np.arange(group.size))
         return GroupPlan(group.name, group.kind, group.size, keep, round(here, 9), round(share, 6))
+
+
+def removable(coupling: Coupling, group: Group) -> bool:
+    """Whether a group is offered to go entirely; dims inside heads leave that to the heads."""
+    contexts = coupling.branches.removable.keys() & group.within
+    return coupling.removable(group) and not contexts
 
 
 def _bound(meter: Callable[[Group, Array], float], group: Group) -> Callable[[Array], float]:

@@ -55,7 +55,7 @@ def _changed(problem: Problem, picks: Picks, index: int, width: int) -> Picks | 
     """One option at this width, the others as well as they can be; None where nothing fits."""
     moved = [*picks]
     moved[index] = width
-    fitting = _narrowed(problem, moved, index)
+    fitting = _narrowed(problem, problem.settled(moved), index)
     return None if fitting is None else filled(problem, fitting)
 
 
@@ -112,6 +112,7 @@ def _narrowed(problem: Problem, picks: Picks, fixed: int) -> Picks | None:
         if price == np.inf:
             return None
         picks[index] = width
+        picks = problem.settled(picks)
 
 
 def _narrowing(problem: Problem, picks: Picks, excess: Array, index: int) -> tuple[float, int, int]:

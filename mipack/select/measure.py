@@ -1,9 +1,10 @@
 """Curves in nats: each group's predicted loss, scaled by the KL that cutting it alone really costs.
 
-A group is cut alone at two widths, its readers locally refitted, and the model is run on
-calibration samples. Where every reader is a linear site, that is the original with other weights
-(fed in place of its initializers, one session for all), and so it is where zero weights silence
-what only products of activations read; elsewhere a masked model is built.
+A group is cut alone at two widths and, where it may go, entirely; its readers are locally refitted
+and the model is run on calibration samples. Where every reader is a linear site, that is the
+original with other weights (fed in place of its initializers, one session for all), and so it is
+where zero weights silence what only products of activations read; elsewhere a masked model is
+built.
 """
 
 from __future__ import annotations
@@ -169,10 +170,12 @@ def _carries(axes: Sequence[object], group: Group) -> bool:
 
 
 def calibrated(
-    ranking: Ranking,
-    meter: Callable[[Array], float] | None,
+    ranking: Ranking, meter: Callable[[Array], float] | None, *, removable: bool = False
 ) -> Curve:
-    """The ranking's losses, scaled by measured KL; without a meter they stay as they are."""
+    """The ranking's losses, scaled by measured KL; without a meter they stay as they are.
+
+    That of keeping nothing is measured itself where that is a choice (`removable`).
+    """
     units = ranking.order.shape[-1]
     loss = np.minimum.accumulate(ranking.loss)
     if meter is None:
@@ -185,4 +188,6 @@ def calibrated(
     order = np.argsort(widths)
     logs = np.interp(np.log(k), np.log(np.array(widths)[order]), np.log(np.array(ratios)[order]))
     scaled = np.minimum.accumulate(loss * np.exp(logs))
+    if removable:  # predicted too low by up to an order, where it was measured on MiniLM
+        scaled[0] = max(meter(ranking.keep(0)), float(scaled[1]))
     return Curve(np.maximum(scaled, 0.0), tuple(ratios))

@@ -7,7 +7,7 @@ sibling): groups are found by name and size.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ class GroupPlan:
     `information` the share of the group's information that the kept units hold.
 
     Of a family (dims inside heads) `keep` has a row for every unit of its contexts, in order; a
-    family of which nothing goes is one row like any group. Where `rotated`, units are not those of
+    family of which nothing goes is one row like any group. Of a branch that goes nothing is kept.
+    Where `rotated`, units are not those of
     the file but principal directions, most important first, found again from the moments.
     """
 
@@ -91,12 +92,26 @@ class Plan:
                     hint="keep all its units in the plan",
                 )
             tables[group] = _table(planned, group)
+        _check_gone(coupling, [group for group, table in tables.items() if not table.shape[-1]])
         return tables
+
+
+def _check_gone(coupling: Coupling, gone: Sequence[Group]) -> None:
+    """PlanMismatch where groups of which no unit is kept may not go, alone or together."""
+    held = [group.name for group in gone if not coupling.removable(group)]
+    problem = coupling.branches.without([group.atom for group in gone]).problem
+    if held or problem is not None:
+        named = held or [g.name for g in gone if problem is None or g.atom in problem.atoms]
+        raise PlanMismatch(
+            f"the plan keeps no unit of {', '.join(map(repr, named))}, which "
+            + ("may not go entirely" if held else "may not go together"),
+            hint="keep at least one unit in the plan",
+        )
 
 
 def kept_units(table: Ints) -> tuple[int, ...] | tuple[tuple[int, ...], ...]:
     """A table [contexts.., kept] as a plan lists it."""
-    rows = table.reshape(-1, table.shape[-1]).tolist()
+    rows = table.reshape(int(np.prod(table.shape[:-1])), table.shape[-1]).tolist()
     return tuple(map(tuple, rows)) if table.ndim > 1 else tuple(rows[0])
 
 
@@ -111,7 +126,7 @@ def _table(planned: GroupPlan, group: Group) -> Ints:
             hint="make a plan for this model with mipack prune --plan-only",
         )
     table = np.broadcast_to(listed, (rows, listed.shape[-1]))
-    return table.reshape(*outer, -1) if outer else table[0]
+    return table.reshape(*outer, listed.shape[-1]) if outer else table[0]
 
 
 def load_plan(path: Path) -> Plan:
@@ -148,7 +163,7 @@ def _group(entry: Mapping[str, Any]) -> GroupPlan:
     for row in rows:
         if any(type(unit) is not int for unit in row):
             raise ValueError(f"group {entry['name']!r}: keep must list whole numbers")
-        if not row or sorted(set(row)) != list(row) or row[0] < 0 or row[-1] >= size:
+        if sorted(set(row)) != list(row) or (row and (row[0] < 0 or row[-1] >= size)):
             where = f"units of 0..{size - 1}"
             raise ValueError(f"group {entry['name']!r}: keep must be ascending {where}")
     if len({len(row) for row in rows}) > 1:

@@ -20,6 +20,7 @@ from mipack.graph.bodies import graph_of
 from mipack.graph.view import Encoding, Pin
 from mipack.layout import Term, factors, find, is_static, show, size_of
 from mipack.runtime.collector import paused_collector
+from mipack.surgery.branches import take_out
 from mipack.surgery.compact import compacted, rows_of
 from mipack.surgery.interface import wrap
 from mipack.surgery.keep import Keep
@@ -61,9 +62,13 @@ class _Surgeon:
                 self._operand(node, slot, cut_ones + self._strays(node, encodings))
             elif cut_ones:
                 self._attribute(node, slot, cut_ones)
-        for node in list(self.graph.all_nodes()):
-            if node.op_type == "Shape" and not node.domain:
-                self._shape(node)
+        shapes = [n for n in self.graph.all_nodes() if n.op_type == "Shape" and not n.domain]
+        gone = self.keep.gone
+        if gone:
+            absence = self.coupling.branches.without(gone)
+            take_out(self.graph, self.coupling, absence, self.keep, self.twin)
+        for node in shapes:
+            self._shape(node)
         _drop_unread(self.graph)
         wrap(self.model, self.coupling, self.keep)
         return self.model

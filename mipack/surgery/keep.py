@@ -61,6 +61,11 @@ class Keep:
         """Whether any unit of the axis goes."""
         return any(leaf in self.tables for leaf in leaves(term))
 
+    @property
+    def gone(self) -> tuple[Term, ...]:
+        """The atoms of which no unit stays."""
+        return tuple(atom for atom, table in self.tables.items() if not table.shape[-1])
+
     def size(self, term: Term, probe: int = 0) -> int:
         """The new size of an axis (dynamic parts as in the given probe)."""
         term = find(term)
@@ -153,7 +158,7 @@ class Keep:
         return self._old_sum(term, at, known)
 
     def _old_sum(self, term: Term, at: Ints, known: Mapping[Term, Ints]) -> Ints:
-        result: Ints = np.zeros((), np.int64)
+        result: Ints = np.zeros_like(at)
         new = old = 0
         for part in parts(term):
             length = self.size(part)

@@ -17,6 +17,9 @@ import pytest
 from mipack.couple.solve import Coupling
 from mipack.data.dataset import ReadOptions
 from mipack.prepare import open_model, prepare, read_data
+from mipack.surgery.cut import cut
+from mipack.surgery.keep import Keep
+from mipack.verify.oracle import prove
 from mipack.verify.trials import cuttable, trial
 
 ZOO = Path(__file__).resolve().parents[3] / "shared" / "zoo"
@@ -65,6 +68,18 @@ def test_a_random_cut_is_exact(shared: Path, name: str) -> None:
 def test_most_models_have_something_to_cut(shared: Path) -> None:
     found = [name for name in MODELS if cuttable(coupled(name))]
     assert len(found) >= len(MODELS) - NOTHING_KNOWN, sorted(set(MODELS) - set(found))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", MODELS)
+def test_every_group_that_may_go_goes_alone(shared: Path, name: str) -> None:
+    coupling = coupled(name)
+    for group in coupling.groups:
+        if coupling.removable(group):
+            keep = Keep.of({group: np.zeros((*group.shape[:-1], 0), np.int64)})
+            pruned = cut(coupling, keep)
+            assert prove(coupling, keep, pruned, calibration(name)).holds
+            assert smaller(coupling, pruned)
 
 
 @pytest.mark.heavy

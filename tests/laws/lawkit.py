@@ -192,6 +192,11 @@ class Studied:
         keep = self.keep(seed)
         return prove(self.coupling, keep, cut(self.coupling, keep), self.feeds).worst
 
+    def gone(self, groups: Sequence[Group]) -> float:
+        """What the proof measures where no unit of these groups stays."""
+        keep = Keep.of({g: np.zeros((*g.shape[:-1], 0), np.int64) for g in groups})
+        return prove(self.coupling, keep, cut(self.coupling, keep), self.feeds).worst
+
     def _compare(
         self,
         keep: Keep,
@@ -277,6 +282,14 @@ class Case:
         """The coupled model."""
         build = Build(**self.inputs)
         return study(build, self.make(build), self.opset)
+
+    def bypassed(self) -> Studied:
+        """The same graph as a branch: a number that the input tells is added to what it gives."""
+        build = Build(**self.inputs)
+        made = self.make(build)
+        number = build.ReduceMean(next(iter(self.inputs)), keepdims=0)
+        listed = [made] if isinstance(made, str) else list(made)
+        return study(build, [str(build.Add(y, number)) for y in listed], self.opset)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 from cases_attention import attentions
 from cases_concat import sums
@@ -73,6 +74,29 @@ def test_law(name: str) -> None:
     for seed in SEEDS:
         studied(name).law(seed)
     assert studied(name).proof(SEEDS[0]) <= ROUNDING
+
+
+def check_branches(name: str) -> int:
+    """Every group that may go goes, alone and (where they may) with all others; how many."""
+    branch = CASES[name].bypassed()
+    groups = [g for g in branch.coupling.groups if branch.coupling.removable(g)]
+    sets = [[group] for group in groups]
+    if branch.coupling.branches.without([g.atom for g in groups]).problem is None:
+        sets.append(groups)
+    assert all(branch.gone(chosen) <= ROUNDING for chosen in sets)
+    return len(groups)
+
+
+def test_whole_branches_go() -> None:
+    """A few cases of every family; `make test-heavy` takes all."""
+    names = [n for family in FAMILIES for n in [c for c in CASES if c.startswith(f"{family}:")][:3]]
+    assert np.mean([check_branches(name) > 0 for name in names]) > 0.5
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", CASES)
+def test_every_branch_goes(name: str) -> None:
+    check_branches(name)
 
 
 def test_cases_have_names_of_their_own() -> None:

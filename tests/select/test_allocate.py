@@ -163,6 +163,76 @@ def test_the_budget_holds_on_the_exact_cost(seed: int, convex: bool, of: str) ->
         assert budget.total(case.cost, widths) <= budget.target
 
 
+# ---------------------------------------------------------------- groups that may go entirely
+
+
+class Branches(Case):
+    """Up to three branches on one stream; what feeds a branch is idle without it."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = np.random.default_rng(seed)
+        layout = Layout()
+        stream = layout.atom(int(rng.integers(2, 6)))
+        products, idle, self.options = [], [], []
+        for k in range(int(rng.integers(1, 3))):
+            inner, fed = (layout.atom(int(rng.integers(3, 7))) for _ in range(2))
+            products += [[stream, fed], [fed, inner], [inner, stream]]
+            idle += [[inner], [], []]
+            for name, atom, least in ((f"i{k}", inner, 0), (f"f{k}", fed, 1)):
+                widths = tuple(range(least, atom.size[0] + 1))
+                curve = self.curve(atom.size[0], True)
+                self.options.append(Option(group(name, atom, atom.size[0]), widths, curve))
+        self.cost = Cost(products, [], idle=idle)
+        self.atoms = [option.group.atom for option in self.options]
+
+    def loss(self, widths: dict[Term, int]) -> float:
+        """Inside of a branch that goes nothing is lost."""
+        listed = zip(self.options[::2], self.options[1::2], strict=True)
+        return sum(
+            float(i.loss[widths[i.group.atom]])
+            + (float(f.loss[widths[f.group.atom]]) if widths[i.group.atom] else 0.0)
+            for i, f in listed
+        )
+
+    def budget(self, of: str = "macs") -> Budget:
+        return Budget(of, int(self.rng.uniform(0.02, 0.95) * self.cost.macs({})))
+
+
+def test_branches_go_where_trying_everything_lets_them_go() -> None:
+    gaps, gone = [], 0
+    for seed in range(60):
+        case = Branches(seed)
+        budget = case.budget()
+        widths = allocate(case.options, case.cost, budget)
+        assert budget.total(case.cost, widths) <= budget.target
+        gone += not all(widths.values())
+        whole = case.loss(dict.fromkeys(case.atoms, 0))
+        gaps.append((case.loss(widths) - case.best([budget])) / max(whole, 1e-9))
+    assert gone > 10
+    assert np.min(gaps) >= -1e-12 and np.mean(gaps) < 0.02
+
+
+def test_a_branch_that_is_worth_little_goes_and_what_feeds_it_is_left_alone() -> None:
+    layout = Layout()
+    stream, useless, fed, useful = (layout.atom(8) for _ in range(4))
+    products = [[stream, fed], [fed, useless], [useless, stream], [stream, useful, stream]]
+    cost = Cost(products, [], idle=[[useless], [], [], []])
+    curves = {useless: 1e-3, fed: 1.0, useful: 1.0}
+    options = [
+        Option(
+            group(str(k), atom, 8),
+            tuple(range(int(atom is fed), 9)),
+            np.linspace(scale, 0, 9),
+        )
+        for k, (atom, scale) in enumerate(curves.items())
+    ]
+    widths = allocate(options, cost, Budget("macs", 512))
+    assert widths == {useless: 0, fed: 8, useful: 8}
+
+
+# ---------------------------------------------------------------- the edges
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_nothing_that_fits_is_left_unspent(seed: int) -> None:

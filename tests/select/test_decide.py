@@ -97,7 +97,8 @@ def test_the_budget_holds_on_the_exact_cost_whatever_is_asked(request: Request) 
     if request.keep is None or request.allocate == "information":
         assert budget.total(cost, widths) <= budget.target
     for group in NET.coupling.free:
-        assert 1 <= widths[group.atom] <= group.size
+        least = int(not NET.coupling.removable(group) or request.allocate == "uniform")
+        assert least <= widths[group.atom] <= group.size
         allowed = step_of(NET.coupling, group, request.round_to)
         if request.allocate == "information" or request.round_to is not None:
             assert widths[group.atom] % allowed == 0 or widths[group.atom] == group.size

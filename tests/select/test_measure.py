@@ -37,6 +37,23 @@ def assert_measured(toy: Toy, group: Group, *, refit: bool = True) -> None:
         assert meter.kl(group, kept) == pytest.approx(want, rel=1e-3, abs=1e-8)
 
 
+def test_a_branch_that_goes_costs_what_the_model_without_it_costs() -> None:
+    toy = cnn(samples=48)
+    group, meter = toy.group("inner"), Meter(toy.evidence, toy.known, toy.batches, True)
+    none = np.zeros(0, np.int64)
+    want = really(toy, group, none, True)
+    assert want > 1e-6 and meter.kl(group, none) == pytest.approx(want, rel=1e-3)
+
+
+def test_the_curve_of_what_may_go_ends_at_what_that_costs() -> None:
+    ranking = Ranking(np.arange(8), np.linspace(1, 0, 9))
+    for none in (3.0, 1e-3):
+        meter = lambda kept, none=none: 0.1 if len(kept) else none  # noqa: E731
+        curve, plain = (calibrated(ranking, meter, removable=may) for may in (True, False))
+        assert curve.loss[0] == max(none, curve.loss[1]) and (np.diff(curve.loss) <= 0).all()
+        assert (curve.loss[1:] == plain.loss[1:]).all()
+
+
 def finished(net: Net, y: str, *, samples: int = 64, width: int = 6) -> Toy:
     feeds = [{"x": net.rng.normal(size=(samples, width)).astype(np.float32)}]
     return Toy(net.proto({y: ("batch", None)}), feeds, size=24)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import mlp
+from toys import cnn, mlp
 
 from mipack.errors import InputError, PlanMismatch
 from mipack.select.plan import GroupPlan, Plan, load_plan
@@ -23,7 +23,7 @@ TOY = mlp(6, 10, 8, 3)
 @st.composite
 def group_plans(draw: st.DrawFn) -> GroupPlan:
     size = draw(st.integers(1, 40))
-    keep = sorted(draw(st.sets(st.integers(0, size - 1), min_size=1)))
+    keep = sorted(draw(st.sets(st.integers(0, size - 1))))
     share = st.floats(0, 1)
     return GroupPlan(draw(st.text()), "inner", size, tuple(keep), draw(share), draw(share))
 
@@ -105,6 +105,19 @@ def test_a_frozen_group_stays_whole() -> None:
         plan_of(fc2=(0, 1)).tables(TOY.coupling)
 
 
+def test_a_group_that_others_need_keeps_a_unit() -> None:
+    with pytest.raises(PlanMismatch, match=r"no unit of 'fc0:out', which may not go entirely"):
+        plan_of(fc0=()).tables(TOY.coupling)
+
+
+def test_a_branch_may_keep_nothing() -> None:
+    coupling = cnn().coupling
+    group = next(g for g in coupling.groups if g.name.startswith("inner"))
+    planned = GroupPlan(group.name, group.kind, group.size, ())
+    (table,) = Plan((planned,), "").tables(coupling).values()
+    assert planned.kept == 0 and table.shape == (0,)
+
+
 # ---------------------------------------------------------------- damaged files
 
 GOOD = plan_of(fc0=(1, 4), fc1=(0,)).to_json()
@@ -128,7 +141,6 @@ DAMAGED = {
     "groups are text": edited(lambda data: data.update(groups="all")),
     "a group is a list": edited(lambda data: data.update(groups=[[1, 2]])),
     "a group without keep": edited(lambda data: data["groups"][0].pop("keep")),
-    "nothing kept": in_group(keep=[]),
     "unit out of range": in_group(keep=[0, 10]),
     "negative unit": in_group(keep=[-1, 2]),
     "not ascending": in_group(keep=[4, 1]),

@@ -53,7 +53,7 @@ def keeps(draw: st.DrawFn, listed: list[list[Term]]) -> Keep:
             continue
         outer = [c.size[0] for c in families.get(atom, ())]
         size = atom.size[0]
-        count = draw(st.integers(1, size))
+        count = draw(st.integers(0, size))
         rows = [
             sorted(draw(st.permutations(range(size)))[:count]) for _ in range(int(np.prod(outer)))
         ]
