@@ -173,7 +173,7 @@ class _Gap:
         gap = torch.from_numpy(missing).movedim(self._site.linear.y_axis, -1)
         features, shape = self._features(got, gap.shape)
         index, _ = row_owners(self._coupling, self._site, shape, features.shape[:-1], rows, batch)
-        features = features.flatten(0, -2)
+        features = features.reshape(prod(features.shape[:-1]), features.shape[-1])
         gap = gap.reshape(-1, gap.shape[-1])
         if index is None or len(index) == len(features):
             return features, gap
