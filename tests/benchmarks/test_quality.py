@@ -132,7 +132,7 @@ def test_cells_that_exist_are_not_made_again_and_failures_are_told(tmp_path: Pat
 
 
 def test_a_process_that_fails_says_its_last_line() -> None:
-    with pytest.raises(Failed, match="^boom$"):
+    with pytest.raises(Failed, match=r"^boom$"):
         spend(["bash", "-c", "echo a >&2; echo boom >&2; exit 3"], {})
     done = spend(["bash", "-c", "yes | head -c 200000 >&2; echo fine"], {})
     assert done.text == "fine\n" and done.peak_mb > 0
