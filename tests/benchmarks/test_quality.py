@@ -182,7 +182,12 @@ def test_the_report_has_every_method_that_ran() -> None:
 
 def test_methods_by_group_and_name() -> None:
     assert [m.name for m in chosen("mi,mi,kwon")] == ["mi", "kwon"]
-    assert len(chosen("all")) == 2 * len(OURS) + len(PEERS)
+    assert len(chosen("ours,peers")) == 2 * len(OURS) + len(PEERS)
+    again = chosen("repeat")
+    assert all(m.suits("text", "test", 0.4) for m in again)
+    assert not any(m.suits("text", "validate", 0.4) or m.suits("text", "test", 0.1) for m in again)
+    assert methods()["mi"].suits("image", "test", 0.1)
+    assert not methods()["kwon"].suits("image", "test", 0.1)
     with pytest.raises(SystemExit, match="ghost"):
         chosen("ghost")
     splits = methods()["onnxsim"].candidates["text"]
