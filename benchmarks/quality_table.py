@@ -159,7 +159,7 @@ def _latency(_: str, __: float, seeds: Sequence[Cell]) -> str:
 
 
 def _repeated(groups: Mapping[Key, Sequence[Cell]]) -> str:
-    """What peers.md reports beside what the same calls reach here; within 0.5 points is the same."""
+    """What peers.md reports beside what the same calls reach here; 0.5 points are the same."""
     known, rows = methods(), []
     for (name, budget), seeds in groups.items():
         want = known[name].published.get(budget) if name in known else None
