@@ -8,7 +8,8 @@ MiniLM, of all MACs for ResNet-56. Each method gets the same unlabelled samples 
 need labels get them), is run in a process of its own, and is judged by the same code. `--judge
 validate` reads rows of train outside of every calibration set; `--judge test` reads SST-2 dev +
 test and CIFAR-10's test images and logs every read in DIR/test-reads.log. `--methods` takes names,
-`ours`, `refit` (ours with refit), `peers` or `all`.
+`ours`, `refit` (ours with refit), `peers`, `repeat` (the calls of
+shared peers.md, on test data only) or `all`.
 
 DIR keeps the pruned models with the records of their runs, one file per judged cell, the settings
 that the peers chose (each on 1,000 other rows of train), and the peers' own environment, made from
@@ -52,7 +53,7 @@ def main() -> None:
         for seed in options.seeds:
             for budget in options.budgets or task.budgets:
                 for method in options.methods:
-                    if method.suits(task.kind):
+                    if method.suits(task.kind, judge.judge, budget):
                         skipped += cell(runner, judge, method, budget, seed, options)
     for line in dict.fromkeys(skipped):
         print(line, file=sys.stderr)

@@ -112,7 +112,7 @@ class Runner:
         known = read_json(path.with_suffix(".run.json"))
         if known is None or not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            data = samples_of(self.task, self.out, seed, self.samples)
+            data = samples_of(self.task, self.out, seed, self.samples, whole=bool(method.published))
             run = self._peer if method.peer else self._ours
             known = run(method, budget, seed, data, path)
             replace(path.with_suffix(".run.json"), json.dumps(known))

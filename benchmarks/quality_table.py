@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from quality_judge import unpacked
+from quality_methods import methods
 from quality_tasks import Array
 
 Cell = Mapping[str, Any]
@@ -121,6 +122,9 @@ def report(
     ]
     if any("bench" in cell for cell in cells):
         parts.append(section("Measured time against the original", _latency))
+    repeated = _repeated(groups)
+    if repeated:
+        parts.append(f"### Calls of peers.md again\n\n{repeated}\n")
     chosen = _settings(groups, peers, budgets)
     if chosen:
         parts.append(f"### Settings that the peers chose on rows of train\n\n{chosen}\n")
@@ -152,6 +156,19 @@ def _latency(_: str, __: float, seeds: Sequence[Cell]) -> str:
     low, high = timed[0]["interval"]
     noisy = ", noisy" if timed[0]["noisy"] else ""
     return f"{timed[0]['ratio']:.3f} ({low:.3f} to {high:.3f}{noisy})"
+
+
+def _repeated(groups: Mapping[Key, Sequence[Cell]]) -> str:
+    """What peers.md reports beside what the same calls reach here; 0.5 points are the same."""
+    known, rows = methods(), []
+    for (name, budget), seeds in groups.items():
+        want = known[name].published.get(budget) if name in known else None
+        if want is not None:
+            gap = 100 * (mean(cell["accuracy"] for cell in seeds) - want)
+            shown = [f"{want:.4f}", f"{want + gap / 100:.4f}", f"{gap:+.2f}"]
+            rows.append([name, f"{budget:g}", *shown, "yes" if abs(gap) <= 0.5 else "no"])
+    head = ["call", "share", "peers.md", "here", "points", "within 0.5"]
+    return table(head, rows) if rows else ""
 
 
 def _settings(

@@ -132,13 +132,17 @@ class Samples:
     labelled: Path
 
 
-def samples_of(task: Task, out: Path, seed: int, samples: int) -> Samples:
-    """The files of one calibration set, written where they do not lie yet."""
+def samples_of(task: Task, out: Path, seed: int, samples: int, *, whole: bool = False) -> Samples:
+    """The files of one calibration set, written where they do not lie yet; with `whole` drawn from
+    all of train, as peers.md draws them."""
     suffix = ".tsv" if task.kind == "text" else ".zip"
-    stem = out / "calib" / f"{task.name}-{seed}-{samples}"
+    stem = out / "calib" / f"{task.name}-{seed}-{samples}{'-whole' if whole else ''}"
     found = Samples(stem.with_suffix(f".plain{suffix}"), stem.with_suffix(f".labelled{suffix}"))
     if not (found.plain.exists() and found.labelled.exists()):
-        rows = calibration(parts_of(task)[1], seed, samples)
+        if whole:
+            rows = random.Random(seed).sample(range(len(contents(task))), samples)
+        else:
+            rows = calibration(parts_of(task)[1], seed, samples)
         stem.parent.mkdir(parents=True, exist_ok=True)
         (_write_texts if task.kind == "text" else _write_pictures)(task, rows, found)
     return found

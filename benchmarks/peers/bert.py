@@ -123,22 +123,32 @@ class Bert:
         """[B, S, N]: what each neuron hands to the second matrix."""
         return F.gelu(self.dense(layer, WIDEN, x))
 
-    def attention(self, layer: int, x: Tensor, batch: Batch, mask: Tensor) -> Tensor:
-        """Projection of the masked heads plus residual, before the norm."""
-        units = self.head_units(layer, x, batch) * mask[:, None]
-        return self.dense(layer, PROJECT, units.flatten(2)) + x
-
-    def feed_forward(self, layer: int, x: Tensor, mask: Tensor) -> Tensor:
-        """Second matrix of the masked neurons plus residual, before the norm."""
-        return self.dense(layer, NARROW, self.neuron_units(layer, x) * mask) + x
-
-    def step(self, sub: int, x: Tensor, batch: Batch, masks: Masks | None = None) -> Tensor:
-        """Sub-layer `sub` (attention 0, FFN 0, attention 1, ...) before its norm."""
-        heads, neurons = masks or (self.head_mask, self.neuron_mask)
+    def units(self, sub: int, x: Tensor, batch: Batch) -> Tensor:
+        """[B, S, W]: what sub-layer `sub` (attention 0, FFN 0, attention 1, ...) hands to its last
+        matrix; a head is `size` columns."""
         layer, is_ffn = divmod(sub, 2)
         if is_ffn:
-            return self.feed_forward(layer, x, neurons[layer])
-        return self.attention(layer, x, batch, heads[layer])
+            return self.neuron_units(layer, x)
+        return self.head_units(layer, x, batch).flatten(2)
+
+    def part(self, sub: int) -> tuple[int, str]:
+        """The place of a sub-layer's last matrix."""
+        layer, is_ffn = divmod(sub, 2)
+        return layer, NARROW if is_ffn else PROJECT
+
+    def columns(self, sub: int, masks: Masks | None = None) -> Tensor:
+        """The mask [W] of what the last matrix of a sub-layer reads."""
+        layer, is_ffn = divmod(sub, 2)
+        heads, neurons = masks or (self.head_mask, self.neuron_mask)
+        return neurons[layer] if is_ffn else heads[layer].repeat_interleave(self.size)
+
+    def join(self, sub: int, units: Tensor, x: Tensor, masks: Masks | None = None) -> Tensor:
+        """The last matrix of the masked units plus residual, before the norm."""
+        return self.dense(*self.part(sub), units * self.columns(sub, masks)) + x
+
+    def step(self, sub: int, x: Tensor, batch: Batch, masks: Masks | None = None) -> Tensor:
+        """Sub-layer `sub` before its norm."""
+        return self.join(sub, self.units(sub, x, batch), x, masks)
 
     def close(self, sub: int, y: Tensor) -> Tensor:
         """The norm behind sub-layer `sub`."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from bert import NARROW, PROJECT, Batch, Bert, Masks
+from bert import Batch, Bert, Masks
 from job import Job, main, text_batches
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,24 +39,24 @@ def predictive(
 
 def representation(model: Bert, inputs: list[Tensor], start: int, batches: list[Batch]) -> Masks:
     """What each unit of the sub-layers from `start` on adds to its sub-layer's output."""
-    heads = torch.zeros(model.layers, model.heads, model.size)
+    heads = torch.zeros(model.layers, model.heads)
     neurons = torch.zeros(model.layers, model.neurons)
+    count = sum(int(batch.mask.sum()) for batch in batches)
     states = list(inputs)
     for sub in range(start, 2 * model.layers):
+        weight = model.weight[model.part(sub)]
+        energy = torch.zeros(weight.shape[1])
+        for place, batch in enumerate(batches):
+            units = model.units(sub, states[place], batch)
+            energy += units[batch.mask].square().sum(0)
+            states[place] = model.close(sub, model.join(sub, units, states[place]))
+        energy *= weight.square().mean(0) / count
         layer, is_ffn = divmod(sub, 2)
-        for x, batch in zip(states, batches, strict=True):
-            if is_ffn:
-                neurons[layer] += model.neuron_units(layer, x)[batch.mask].square().sum(0)
-            else:
-                heads[layer] += model.head_units(layer, x, batch)[batch.mask].square().sum(0)
-        states = [
-            model.close(sub, model.step(sub, x, b)) for x, b in zip(states, batches, strict=True)
-        ]
-    count = sum(int(batch.mask.sum()) for batch in batches)
-    for layer in range(model.layers):
-        heads[layer] *= model.weight[layer, PROJECT].square().mean(0).view(model.heads, model.size)
-        neurons[layer] *= model.weight[layer, NARROW].square().mean(0)
-    return heads.mean(-1) / count, neurons / count
+        if is_ffn:
+            neurons[layer] = energy
+        else:
+            heads[layer] = energy.view(model.heads, model.size).mean(1)
+    return heads, neurons
 
 
 def survivors(model: Bert, scores: Masks, start: int, budget: float) -> Tensor:
@@ -76,31 +76,26 @@ def survivors(model: Bert, scores: Masks, start: int, budget: float) -> Tensor:
 
 
 def refit(
-    model: Bert, sub: int, inputs: list[Tensor], wants: list[Tensor], batches: list[Batch]
+    model: Bert,
+    sub: int,
+    units: list[Tensor],
+    targets: list[Tensor],
+    batches: list[Batch],
 ) -> bool:
-    """The second matrix of a sub-layer, by least squares on what is kept."""
-    layer, is_ffn = divmod(sub, 2)
-    part = NARROW if is_ffn else PROJECT
-    mask = (
-        model.neuron_mask[layer] if is_ffn else model.head_mask[layer].repeat_interleave(model.size)
-    )
-    kept = mask.nonzero()[:, 0]
+    """The last matrix of a sub-layer, by least squares on what is kept; False where it fails."""
+    kept = model.columns(sub).nonzero()[:, 0]
     if not len(kept):
         return True
     square = torch.zeros(len(kept), len(kept), dtype=torch.float64)
     right = torch.zeros(len(kept), model.width, dtype=torch.float64)
-    for x, want, batch in zip(inputs, wants, batches, strict=True):
-        units = (
-            model.neuron_units(layer, x) if is_ffn else model.head_units(layer, x, batch).flatten(2)
-        )
-        rows = units[batch.mask][:, kept].double()
+    for found, target, batch in zip(units, targets, batches, strict=True):
+        rows = found[batch.mask][:, kept].double()
         square += rows.T @ rows
-        right += rows.T @ (want - x - model.bias[layer, part])[batch.mask].double()
+        right += rows.T @ target[batch.mask].double()
     solved, failed = torch.linalg.solve_ex(square, right)  # without a cutoff lstsq is a solve
-    solved = solved.T
     if bool(failed) or not bool(torch.isfinite(solved).all()):
         return False
-    model.weight[layer, part][:, kept] = solved.float()
+    model.weight[model.part(sub)][:, kept] = solved.T.float()
     return True
 
 
@@ -113,6 +108,8 @@ def prune(job: Job) -> Mapping[str, Any]:
         states = [model.embed(batch) for batch in batches]
     guide, budget, solved = list(states), job.budget * model.total_cost, 0
     for sub in range(2 * model.layers):
+        layer, is_ffn = divmod(sub, 2)
+        cost = model.neuron_cost if is_ffn else model.head_cost
         pred = predictive(model, dense, states, sub, batches)
         with torch.no_grad():
             wants = [full_step(model, sub, x, b) for x, b in zip(guide, batches, strict=True)]
@@ -120,13 +117,14 @@ def prune(job: Job) -> Mapping[str, Any]:
             joint = [job.settings["rep"] * r + p for r, p in zip(rep, pred, strict=True)]
             scores = job.settings["mu"] * joint[0] / model.head_cost, joint[1] / model.neuron_cost
             mask = survivors(model, scores, sub, budget)
-            layer, is_ffn = divmod(sub, 2)
             (model.neuron_mask if is_ffn else model.head_mask)[layer] = mask
-            solved += refit(model, sub, states, wants, batches)
-            budget -= float(mask.sum()) * (model.neuron_cost if is_ffn else model.head_cost)
+            budget -= float(mask.sum()) * cost
+            units = [model.units(sub, x, b) for x, b in zip(states, batches, strict=True)]
+            bias = model.bias[model.part(sub)]
+            targets = [want - x - bias for want, x in zip(wants, states, strict=True)]
+            solved += refit(model, sub, units, targets, batches)
             states = [
-                model.close(sub, model.step(sub, x, b))
-                for x, b in zip(states, batches, strict=True)
+                model.close(sub, model.join(sub, u, x)) for u, x in zip(units, states, strict=True)
             ]
             guide = [model.close(sub, y) for y in wants]
     model.write(job.out, batches[0])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from bert import NARROW, PROJECT, Batch, Bert, Masks
+from bert import Batch, Bert, Masks
 from job import Job, main, text_batches
 from torch import Tensor
 from torch.nn import functional as F
@@ -77,19 +77,21 @@ def rearrange(mask: Tensor, gradient: Tensor) -> Tensor:
     return new
 
 
-def normal_heads(model: Bert, layer: int, units: Tensor, target: Tensor) -> Masks:
+def normal_heads(model: Bert, sub: int, units: Tensor, target: Tensor) -> Masks:
     """A'A [k, k] and A'B [k]: columns of A are the kept heads' contributions and a constant."""
-    kept = model.head_mask[layer].nonzero()[:, 0]
-    weight = model.weight[layer, PROJECT].unflatten(1, (model.heads, model.size))
-    parts = torch.einsum("the,dhe->htd", units[:, kept], weight[:, kept])
+    kept = model.head_mask[sub // 2].nonzero()[:, 0]
+    weight = model.weight[model.part(sub)].unflatten(1, (model.heads, model.size))[:, kept]
+    parts = torch.einsum(
+        "the,dhe->htd", units.unflatten(1, (model.heads, model.size))[:, kept], weight
+    )
     parts = torch.cat([parts, torch.ones_like(parts[:1])]).flatten(1).double()
     return parts @ parts.T, parts @ target.flatten().double()
 
 
-def normal_neurons(model: Bert, layer: int, units: Tensor, target: Tensor) -> Masks:
+def normal_neurons(model: Bert, sub: int, units: Tensor, target: Tensor) -> Masks:
     """A'A and A'B for the kept neurons, without forming A: (W W') o (H H')."""
-    kept = model.neuron_mask[layer].nonzero()[:, 0]
-    weight, hidden = model.weight[layer, NARROW][:, kept].double(), units[:, kept].double()
+    kept = model.neuron_mask[sub // 2].nonzero()[:, 0]
+    weight, hidden = model.weight[model.part(sub)][:, kept].double(), units[:, kept].double()
     right = (hidden * (target.double() @ weight)).sum(0)
     return (weight.T @ weight) * (hidden.T @ hidden), right
 
@@ -132,17 +134,15 @@ def solve(
     model: Bert, sub: int, student: list[Tensor], want: list[Tensor], batches: list[Batch]
 ) -> Tensor:
     """The factors of one sub-layer's kept units."""
-    layer, is_ffn = divmod(sub, 2)
-    last, bias = model.layers - 1, model.bias[layer, NARROW if is_ffn else PROJECT]
-    normal: Callable[..., Masks] = normal_neurons if is_ffn else normal_heads
+    normal: Callable[..., Masks] = normal_neurons if sub % 2 else normal_heads
+    last, bias = model.layers - 1, model.bias[model.part(sub)]
     sums: list[Tensor] = []
     for x, y, batch in zip(student, want, batches, strict=True):
-        units = model.neuron_units(layer, x) if is_ffn else model.head_units(layer, x, batch)
-        target = rows(sub, last, y - bias - x, batch)
-        found = normal(model, layer, rows(sub, last, units, batch), target)
+        units = rows(sub, last, model.units(sub, x, batch), batch)
+        found = normal(model, sub, units, rows(sub, last, y - bias - x, batch))
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else list(found)
     factors = damped(*sums)
-    return factors if is_ffn else factors[:-1]
+    return factors if sub % 2 else factors[:-1]
 
 
 def prune(job: Job) -> Mapping[str, Any]:

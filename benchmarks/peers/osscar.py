@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from bert import NARROW, PROJECT, Batch, Bert
+from bert import Batch, Bert
 from job import Job, image_batches, main, neurons_cut, text_batches
 from resnet import ResNet, shortcut
 from torch import Tensor
@@ -116,22 +116,17 @@ def text(job: Job) -> Mapping[str, Any]:
     states = [model.embed(batch) for batch in batches]
     for sub in range(2 * model.layers):
         layer, is_ffn = divmod(sub, 2)
-        part, size = (NARROW, 1) if is_ffn else (PROJECT, model.size)
-        square = torch.zeros(model.weight[layer, part].shape[1], model.weight[layer, part].shape[1])
+        weight = model.weight[model.part(sub)]
+        square = torch.zeros(weight.shape[1], weight.shape[1])
         for x, batch in zip(states, batches, strict=True):
-            units = (
-                model.neuron_units(layer, x)
-                if is_ffn
-                else model.head_units(layer, x, batch).flatten(2)
-            )
-            rows = units[batch.mask]
+            rows = model.units(sub, x, batch)[batch.mask]
             square += rows.T @ rows
-        problem = Layer(square, model.weight[layer, part].T, size)
+        problem = Layer(square, weight.T, 1 if is_ffn else model.size)
         kept, weights = problem.select(neurons if is_ffn else keep)
         mask = (model.neuron_mask if is_ffn else model.head_mask)[layer]
         mask.zero_()
         mask[kept] = 1
-        model.weight[layer, part][:, problem.rows(kept)] = weights.T.float()
+        weight[:, problem.rows(kept)] = weights.T.float()
         states = [
             model.close(sub, model.step(sub, x, b)) for x, b in zip(states, batches, strict=True)
         ]
