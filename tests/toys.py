@@ -107,6 +107,8 @@ class Toy:
     signal: str = "identity"
     order: list[int] | None = None
     """The samples that calibrate, in this order; all by default."""
+    sample: int | None = 0
+    """The seed of the sample of rows."""
 
     @cached_property
     def data(self) -> Dataset:
@@ -151,6 +153,7 @@ class Toy:
             self.known,
             self.rows,
             keys=("model", "data"),
+            sample=self.sample,
         )
 
     @cached_property

@@ -13,8 +13,8 @@ from mipack.select.estimators import (
     ESTIMATORS,
     KNN_ROWS,
     bias,
-    bins,
     binned,
+    bins,
     copula,
     joint,
     knn,
@@ -166,7 +166,7 @@ def test_duplicates_tell_the_same(name: str) -> None:
 
 
 def test_a_copy_is_finite() -> None:
-    """The information of a continuous variable with itself is infinite; every estimate says a lot."""
+    """The information of a continuous variable with itself is infinite; estimates are large."""
     x, _ = bivariate(0.0)
     for name, estimator in ESTIMATORS.items():
         assert 1 < estimator(x, x.copy(), ALONE)[0] < 50, name
