@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mipack.errors import InputError
-from mipack.select.criteria import CRITERIA
+from mipack.select.criteria import CRITERIA, OPTIONS, PREDICTORS
 from mipack.select.decide import Request
+from mipack.select.estimators import ESTIMATORS
+from mipack.select.evidence import CriterionOptions
 from mipack.select.signal import SIGNALS
 
 
@@ -25,6 +27,9 @@ class PruneOptions:
     width: float | None = None
     allow_signature: bool = False
     criterion: str = "mi"
+    estimator: str | None = None
+    confidence: float | None = None
+    mipp_predictor: str | None = None
     signal: str = "auto"
     allocate: str = "information"
     round_to: int | None = None
@@ -38,10 +43,28 @@ class PruneOptions:
     from_plan: Path | None = None
 
     def request(self) -> Request:
-        """The budget; where only `width` is given everything else stays."""
+        """The budget; where none is given everything stays, but for what `width` asks for and the
+        criterion itself can do without (`confidence`)."""
         shares = (self.keep, self.macs, self.params)
-        keep = 1.0 if shares == (None, None, None) else self.keep
-        return Request(keep, self.macs, self.params, self.allocate, self.round_to, self.width)
+        none = shares == (None, None, None)
+        own = none and self.confidence is not None
+        return Request(
+            1.0 if none else self.keep,
+            self.macs,
+            self.params,
+            "tau" if own else self.allocate,
+            self.round_to,
+            self.width,
+            own,
+        )
+
+    def of_criterion(self) -> dict[str, Any]:
+        """What the criterion is told, defaults included."""
+        given = CriterionOptions()
+        return {
+            name: getattr(given, name) if getattr(self, name) is None else getattr(self, name)
+            for name in OPTIONS.get(self.criterion, ())
+        }
 
 
 def checked(settings: Mapping[str, Any]) -> PruneOptions:
@@ -55,6 +78,7 @@ def checked(settings: Mapping[str, Any]) -> PruneOptions:
         raise InputError(f"unknown option: {error}", hint="see mipack.PruneOptions") from error
     _check_budget(options)
     _check_names(options)
+    _check_criterion(options)
     for name, value, least in (
         ("round", options.round_to, 1),
         ("seed", options.seed, 0),
@@ -77,7 +101,7 @@ def _check_budget(options: PruneOptions) -> None:
     budgets = {"keep": options.keep, "macs": options.macs, "params": options.params}
     given = {name: value for name, value in budgets.items() if value is not None}
     count = len(given) + (options.from_plan is not None)
-    if count != 1 and (count or options.width is None):
+    if count != 1 and (count or (options.width is None and options.confidence is None)):
         raise InputError(
             f"one budget is needed, {len(given) or 'none'} given",
             hint="give one of --keep, --macs, --params, or --from-plan",
@@ -93,14 +117,29 @@ def _check_names(options: PruneOptions) -> None:
     tables: dict[str, Iterable[str]] = {
         "criterion": CRITERIA,
         "signal": ("auto", *SIGNALS),
-        "allocate": ("information", "uniform"),
+        "allocate": ("information", "uniform", "tau"),
+        "estimator": ESTIMATORS,
+        "mipp-predictor": PREDICTORS,
         "provider": ("auto", "cpu", "cuda"),
     }
     for name, known in tables.items():
-        if getattr(options, name) not in set(known):
+        given = getattr(options, name.replace("-", "_"))
+        if given is not None and given not in set(known):
+            raise InputError(f"--{name} {given}: not known", hint="one of " + ", ".join(known))
+
+
+def _check_criterion(options: PruneOptions) -> None:
+    """What only some criteria are told is a mistake beside another."""
+    for name in ("estimator", "confidence", "mipp_predictor"):
+        if getattr(options, name) is not None and name not in OPTIONS.get(options.criterion, ()):
+            having = [criterion for criterion, names in OPTIONS.items() if name in names]
             raise InputError(
-                f"--{name} {getattr(options, name)}: not known", hint="one of " + ", ".join(known)
+                f"--{name} says nothing to the criterion {options.criterion}",
+                hint=f"it is for --criterion {' or '.join(having)}",
             )
+    sure = options.confidence
+    if sure is not None and (not isinstance(sure, (int, float)) or not 0 < sure < 1):
+        raise InputError(f"--confidence {sure}: not a share", hint="give a number in (0, 1)")
 
 
 class Progress(Protocol):

@@ -36,8 +36,9 @@ from mipack.refit.stepper import frontier_bytes
 from mipack.result import Size
 from mipack.runtime.session import Session, working_provider
 from mipack.select.allocate import uniform
+from mipack.select.criteria import OF_ROWS, OF_WEIGHTS
 from mipack.select.decide import Decider, Request, chosen_groups
-from mipack.select.evidence import Evidence
+from mipack.select.evidence import CriterionOptions, Evidence
 from mipack.select.measure import Meter
 from mipack.select.plan import Plan
 from mipack.select.rotate import rotations_of, turned
@@ -131,6 +132,9 @@ class Material:
             return
         cost = self.prepared.coupling.cost
         request = self.options.request()
+        if request.own:
+            self.say.note(f"{len(self.groups)} groups to cut; the criterion finds their widths")
+            return
         held = uniform(self.averaged, request.width or 1.0)
         budget = request.budget(self.groups, cost, held)
         share = budget.target / max(budget.full, 1)
@@ -180,7 +184,8 @@ def collect(material: Material, watch: Stopwatch) -> Evidence | None:
     signal = options.signal
     if signal in ("auto", "fisher"):
         signal = "fisher" if calibration.gradients else "identity"
-    evidence = Evidence(prepared.coupling, material.sites, calibration, signal, options.seed)
+    told = CriterionOptions(**options.of_criterion())
+    evidence = Evidence(prepared.coupling, material.sites, calibration, signal, options.seed, told)
     say.note(f"moments of {len(material.sites)} sites over {calibration.samples} samples")
     return evidence
 
@@ -210,6 +215,7 @@ def _calibrate(
             material.rows,
             keys=keys,
             operands=material.operands,
+            sample=material.options.seed if material.options.criterion in OF_ROWS else None,
             batch_bytes=4 * size // material.prepared.samples,
             provider=material.provider,
             advance=material.say.advance,
@@ -320,6 +326,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
         model=prepared.digest,
         settings={
             "criterion": options.criterion,
+            **options.of_criterion(),
             "signal": evidence.signal,
             "allocate": options.allocate,
             "budget": {request.kind: request.share},
@@ -344,7 +351,7 @@ def _typical_sizes(material: Material) -> dict[str, int]:
 
 
 def _without_data(material: Material) -> Evidence:
-    if material.options.criterion not in ("magnitude", "random") or material.options.refit:
+    if material.options.criterion not in OF_WEIGHTS or material.options.refit:
         raise InputError(
             "pruning needs calibration data",
             hint="give --calib DATA; without data use --criterion magnitude --no-refit",

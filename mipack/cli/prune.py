@@ -59,9 +59,28 @@ class Choice:
         float | None, _budget("also keep only this share of the hidden size (what norms average)")
     ] = None
 
-    criterion: Annotated[str, typer.Option(help="mi, magnitude, wanda or random")] = "mi"
+    criterion: Annotated[
+        str,
+        typer.Option(
+            help="mi, mi-layerwise, mipp, obs, sdp, magnitude, magnitude-l1, wanda or random"
+        ),
+    ] = "mi"
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="mi-layerwise, mipp: pair, joint (default), copula, binned or knn"),
+    ] = None
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="mipp: keep units that add information so surely (default 0.95); without a "
+            "budget that also says how many"
+        ),
+    ] = None
+    mipp_predictor: Annotated[
+        str | None, typer.Option(help="mipp: ridge (default) or mlp, trained for every unit")
+    ] = None
     signal: Annotated[str, typer.Option(help="what counts in an output, or auto")] = "auto"
-    allocate: Annotated[str, typer.Option(help="information or uniform")] = "information"
+    allocate: Annotated[str, typer.Option(help="information, uniform or tau")] = "information"
     round_to: Annotated[
         int | None, typer.Option("--round", help="keep multiples of N units", metavar="N", min=1)
     ] = None
@@ -157,6 +176,9 @@ def prune(
             allow_signature=choice.allow_signature,
             from_plan=budget.from_plan,
             criterion=choice.criterion,
+            estimator=choice.estimator,
+            confidence=choice.confidence,
+            mipp_predictor=choice.mipp_predictor,
             signal=choice.signal,
             allocate=choice.allocate,
             round_to=choice.round_to,
@@ -182,7 +204,7 @@ def _check_budget(budget: Budget, choice: Choice) -> None:
         for field in fields(budget)
         if getattr(budget, field.name) is not None
     ]
-    if len(given) != 1 and (given or choice.width is None):
+    if len(given) != 1 and (given or (choice.width is None and choice.confidence is None)):
         raise InputError(
             f"{' and '.join(given)} exclude each other" if given else "no budget is given",
             hint="give exactly one of --keep, --macs, --params and --from-plan, or --width alone",

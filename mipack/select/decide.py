@@ -27,12 +27,14 @@ from mipack.select.allocate import (
     allowed_widths,
     shrink_uniformly,
     uniform,
+    unreachable,
 )
 from mipack.select.criteria import CRITERIA
 from mipack.select.eliminate import Ranking
 from mipack.select.evidence import Evidence
 from mipack.select.measure import Curve, calibrated
 from mipack.select.plan import GroupPlan, kept_units
+from mipack.select.tau import by_tau, enough
 from mipack.surgery.keep import Keep
 
 DENSE_STEP, DENSE_FROM = 16, 256
@@ -51,6 +53,8 @@ class Request:
     allocate: str = "information"
     round_to: int | None = None
     width: float | None = None
+    own: bool = False
+    """The criterion's own widths: no budget binds."""
 
     @property
     def share(self) -> float:
@@ -162,15 +166,21 @@ class Decider:
         if request.allocate == "uniform":
             return self._uniform(request, budget, cost)
         options = [
-            Option(
-                group,
-                allowed_widths(group.size, step_of(coupling, group, request.round_to)),
-                self.curves[group.atom].loss,
-            )
-            for group in self._groups
+            self._option(request, group, self.curves[group.atom].loss) for group in self._groups
         ]
         blocked, way_out = what_blocks(coupling), self._way_out()
+        if request.own:
+            return {option.group.atom: enough(option) for option in options}
+        if request.allocate == "tau":
+            widths = by_tau(options, lambda w: budget.total(cost, w) <= budget.target)
+            if budget.total(cost, widths) > budget.target:
+                raise unreachable(cost, budget, widths, blocked, way_out)
+            return widths
         return allocate(options, cost, budget, blocked=blocked, way_out=way_out)
+
+    def _option(self, request: Request, group: Group, loss: Array) -> Option:
+        step = step_of(self._evidence.coupling, group, request.round_to)
+        return Option(group, allowed_widths(group.size, step), loss)
 
     def _way_out(self) -> str:
         if self._evidence.coupling.widths and not self._averaged:
@@ -216,9 +226,13 @@ class Decider:
         every = (*self._groups, *self._averaged)
         tables: dict[Group, Array] = {}
         for group in sorted(every, key=self._depth, reverse=True):
-            width = widths[group.atom]
-            if width < group.size:
-                tables[group] = self._ranking(group, Keep.of(tables)).keep(width)
+            if widths[group.atom] == group.size:
+                continue
+            ranking = self._ranking(group, Keep.of(tables))
+            if request.own and group in self._groups:  # what is enough for what is left above
+                found = enough(self._option(request, group, ranking.loss))
+                widths[group.atom] = min(widths[group.atom], found)
+            tables[group] = ranking.keep(widths[group.atom])
         plans = tuple(self._plan(group, tables, widths) for group in every)
         return Decision(Keep.of(tables), plans, self.loss(widths), self.curves)
 
