@@ -18,7 +18,7 @@ filters     the features of a unit go together; of several readers the losses ad
 widths      come out of the test (`--confidence`): the loss of every width above is 0. Below it goes
             on by the Gaussian twin (papers.md 5.4) among the units that stay, so `--allocate tau`
             can meet a budget: every layer gives up the same share tau of its information
-rows        at most 4,096; sites of more than 4,608 features are ranked by one unit's information
+rows        at most 4,096; sites too wide for products are ranked by one unit's information
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mipack.calibrate.moments import FEATURES_MOST
 from mipack.calibrate.ridge import shrinkage
 from mipack.calibrate.sites import Array, Site, blocks_at
 from mipack.couple.solve import Group
@@ -59,7 +58,7 @@ class _Reader:
 def mipp(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
     """Units that prediction can do without first, at no loss; then the least missed."""
     sites = evidence.readers(group)
-    if not sites or any(site.features > FEATURES_MOST for site in sites):
+    if not sites or not all(evidence.calibration.moments[site.name].full for site in sites):
         return mi_layerwise(evidence, group, preserved)
     readers = [_reader(evidence, site, group, preserved.get(site.name)) for site in sites]
     seed = zlib.crc32(group.name.encode()) ^ evidence.seed

@@ -34,35 +34,38 @@ SWAPS, ROUNDS = 8, 20
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A site's covariance C [n, n], C W [n, m] and the features of each unit."""
+    """A site's covariance C [n, n], C W [n, m], the features of each unit [units, b], and the
+    features that stay whatever the units."""
 
     covariance: Array
     cross: Array
     blocks: Array
+    beside: Array
 
     def missed(self, kept: Array) -> tuple[float, Array]:
         """What the kept units explain of the output, and how much less without each of them."""
-        at = self.blocks[kept].reshape(-1)
+        at = self._features(kept)
         precision = np.linalg.inv(self.covariance[np.ix_(at, at)])
         slope = precision @ self.cross[at]
-        size = self.blocks.shape[1]
-        diagonal = [np.arange(k * size, (k + 1) * size) for k in range(len(kept))]
-        inner = np.array([precision[np.ix_(b, b)] for b in diagonal])
-        own = slope.reshape(len(kept), size, -1)
-        lost = (np.linalg.solve(inner, own) * own).sum((1, 2))
+        places = np.arange(self.blocks[kept].size).reshape(len(kept), -1)
+        inner = precision[places[:, :, None], places[:, None, :]]
+        lost = (np.linalg.solve(inner, slope[places]) * slope[places]).sum((1, 2))
         return float((slope * self.cross[at]).sum()), lost
 
     def gained(self, kept: Array, others: Array) -> Array:
         """How much more would be explained with each of the others."""
-        at, out = self.blocks[kept].reshape(-1), self.blocks[others].reshape(-1)
-        rest = np.linalg.solve(self.covariance[np.ix_(at, at)], self.covariance[np.ix_(at, out)])
-        left = self.cross[out] - rest.T @ self.cross[at]
-        size, count = self.blocks.shape[1], len(others)
-        inner = self.covariance[self.blocks[others][:, :, None], self.blocks[others][:, None, :]]
-        told = self.covariance[np.ix_(at, out)].reshape(-1, count, size)
-        inner = inner - np.einsum("kub,kuc->ubc", told, rest.reshape(-1, count, size))
-        own = left.reshape(count, size, -1)
+        at, blocks = self._features(kept), self.blocks[others]
+        told = self.covariance[at][:, blocks.reshape(-1)]
+        rest = np.linalg.solve(self.covariance[np.ix_(at, at)], told)
+        left = self.cross[blocks.reshape(-1)] - rest.T @ self.cross[at]
+        own = left.reshape(*blocks.shape, -1)
+        told, rest = (a.reshape(-1, *blocks.shape) for a in (told, rest))
+        inner = self.covariance[blocks[:, :, None], blocks[:, None, :]]
+        inner = inner - np.einsum("kub,kuc->ubc", told, rest)
         return (np.linalg.solve(inner, own) * own).sum((1, 2))
+
+    def _features(self, units: Array) -> Array:
+        return np.concatenate([self.blocks[units].reshape(-1), self.beside])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +96,16 @@ def obs(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ran
     layers = []
     for m, w, b in zip(moments, weights, blocks, strict=True):
         covariance = damped(m)
-        layers.append(Layer(covariance, covariance @ w, b))
+        beside = np.setdiff1d(np.arange(len(w)), b)
+        layers.append(Layer(covariance, covariance @ w, b, beside))
     return Searched(ranking.order, ranking.loss, layers)
 
 
 def exchanged(layers: Sequence[Layer], kept: Array) -> Array:
-    """The local search: kept units, ascending, of no larger error."""
+    """The local search: as many kept units, ascending, of no larger error."""
     units = np.arange(len(layers[0].blocks))
+    if min(len(kept) - 1, len(units) - len(kept)) < 1:
+        return kept
     swaps, seen = SWAPS, [layer.missed(kept) for layer in layers]
     for _ in range(ROUNDS):
         others = np.setdiff1d(units, kept)
