@@ -134,7 +134,7 @@ def _check_criterion(options: PruneOptions) -> None:
         if getattr(options, name) is not None and name not in OPTIONS.get(options.criterion, ()):
             having = [criterion for criterion, names in OPTIONS.items() if name in names]
             raise InputError(
-                f"--{name} says nothing to the criterion {options.criterion}",
+                f"--{name.replace('_', '-')} says nothing to the criterion {options.criterion}",
                 hint=f"it is for --criterion {' or '.join(having)}",
             )
     sure = options.confidence

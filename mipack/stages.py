@@ -328,7 +328,7 @@ def decide(material: Material, evidence: Evidence | None, watch: Stopwatch) -> t
             "criterion": options.criterion,
             **options.of_criterion(),
             "signal": evidence.signal,
-            "allocate": options.allocate,
+            "allocate": request.allocate,
             "budget": {request.kind: request.share},
             "width": request.width,
             "round": options.round_to,

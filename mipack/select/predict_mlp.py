@@ -19,7 +19,7 @@ from mipack.select.predict import halves
 HIDDEN, BATCH, RATE = 256, 256, 1e-3
 EPOCHS, PATIENCE = 100, 5
 """The paper's 100 epochs, ended after so many that brought nothing."""
-STEPS_MOST, STEPS = 6_000, (2, 20)
+STEPS_MOST, STEPS = 8_000, (4, 100)
 """Steps of all short trainings together; of one, at least and at most."""
 
 State = dict[str, torch.Tensor]
