@@ -126,7 +126,7 @@ def calibrate(
         drawn |= {name: sampler.result() for name, sampler in taps.samplers.items()}
         pairs |= pair_moments(taps.beside)
     samples = sum(len(next(iter(o.values()))) for o in known.outputs)
-    return Calibration(moments, _curvature(known, columns), samples, *keys, pairs, drawn)
+    return Calibration(moments, _curvature(known, columns), samples, *keys, pairs, rows=drawn)
 
 
 class _Taps:

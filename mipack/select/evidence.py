@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mipack.calibrate.moments import Calibration
+from mipack.calibrate.moments import Calibration, GradientMoments
 from mipack.calibrate.sample import RowSample
 from mipack.calibrate.sites import Array, Site
 from mipack.couple.solve import Coupling, Group
@@ -60,6 +60,15 @@ class Evidence:
                 hint="delete the file or name another --moments FILE",
             )
         return self.calibration.rows[site.name]
+
+    def gradients(self, site: Site) -> GradientMoments:
+        """The gradient moments of a site. PlanMismatch where the calibration took none."""
+        if site.name not in self.calibration.gradients:
+            raise PlanMismatch(
+                "the saved moments hold no gradients, which this criterion judges by",
+                hint="delete the file or name another --moments FILE",
+            )
+        return self.calibration.gradients[site.name]
 
 
 Criterion = Callable[[Evidence, Group, Mapping[str, Array]], Ranking]
