@@ -36,7 +36,7 @@ from mipack.refit.stepper import frontier_bytes
 from mipack.result import Size
 from mipack.runtime.session import Session, working_provider
 from mipack.select.allocate import uniform
-from mipack.select.criteria import OF_ROWS, OF_WEIGHTS
+from mipack.select.criteria import OF_GRADIENTS, OF_ROWS, OF_SIGNAL, OF_WEIGHTS
 from mipack.select.decide import Decider, Request, chosen_groups
 from mipack.select.evidence import CriterionOptions, Evidence
 from mipack.select.measure import Meter
@@ -203,7 +203,11 @@ def _calibrate(
     needed = wave_bytes(material.sites, 2) / 2**20
     material.say.note(f"calibration sums take {needed:.0f} MB")
     gradients: Mapping[str, GradientMoments] = {}
-    if material.options.signal in ("auto", "fisher"):
+    criterion, signal = material.options.criterion, material.options.signal
+    if criterion in OF_GRADIENTS:
+        with watch("calibrate: gradients", material.say, fit.samples):
+            gradients = _mask_gradients(material, fit, known)
+    elif criterion in OF_SIGNAL and signal in ("auto", "fisher"):
         with watch("calibrate: gradients", material.say, fit.samples):
             gradients = _gradients(material, lambda: fit.batches(size), known)
     with watch("calibrate: moments", material.say, fit.samples):
@@ -215,7 +219,7 @@ def _calibrate(
             material.rows,
             keys=keys,
             operands=material.operands,
-            sample=material.options.seed if material.options.criterion in OF_ROWS else None,
+            sample=material.options.seed if criterion in OF_ROWS else None,
             batch_bytes=4 * size // material.prepared.samples,
             provider=material.provider,
             advance=material.say.advance,
@@ -242,6 +246,53 @@ def _gradients(
     except (UnsupportedError, InputError) as error:
         material.warn(f"no exact gradients ({error}): selection uses forward passes alone")
         return {}
+
+
+AGREES = 0.5
+"""Share of labels that a model for them gives at least."""
+
+
+def _mask_gradients(
+    material: Material, fit: Dataset, known: Answers
+) -> Mapping[str, GradientMoments]:
+    """The gradients that a criterion cannot do without: of the labels' loss where there are labels,
+    else of the model's own answers.
+
+    Raises InputError, naming node and op, where the model has no gradients.
+    """
+    size, criterion = material.options.batch_size, material.options.criterion
+    labels = None
+    if fit.labels is not None and known.head is not None and known.head.kind != "values":
+        labels = [batch.labels for batch in fit.batches(size) if batch.labels is not None]
+        said = [known.head.scores(o[known.head.name]).argmax(1) for o in known.outputs]
+        share = float((np.concatenate(said) == np.concatenate(labels)).mean())
+        material.say.note(f"{criterion}: gradients of the labels' loss ({share:.1%} are answered)")
+        if share < AGREES:
+            material.warn(
+                f"only {share:.1%} of the labels are the model's answers: do they number the "
+                "classes as the model does? (--classes)"
+            )
+    else:
+        material.say.note(
+            f"{criterion}: no labels of classes; gradients by the model's own answers"
+        )
+    try:
+        return gradient_moments(
+            material.prepared.coupling,
+            material.sites,
+            lambda: fit.batches(size),
+            known,
+            material.rows,
+            labels=labels,
+            seed=material.options.seed,
+            advance=material.say.advance,
+            warn=material.warn,
+        )
+    except UnsupportedError as error:
+        raise InputError(
+            f"--criterion {criterion} needs gradients: {error}",
+            hint="wanda and mi --signal identity need forward passes alone",
+        ) from error
 
 
 def rotated(material: Material, evidence: Evidence | None, replay: Plan | None) -> Evidence | None:

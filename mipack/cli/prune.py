@@ -62,7 +62,8 @@ class Choice:
     criterion: Annotated[
         str,
         typer.Option(
-            help="mi, mi-layerwise, mipp, obs, sdp, magnitude, magnitude-l1, wanda or random"
+            help="mi, mi-layerwise, mipp, obs, sdp, taylor, fisher, wanda, magnitude, "
+            "magnitude-l1 or random"
         ),
     ] = "mi"
     estimator: Annotated[

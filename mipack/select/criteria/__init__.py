@@ -6,6 +6,7 @@ from mipack.select.criteria.mipp import PREDICTORS, mipp
 from mipack.select.criteria.norms import magnitude, magnitude_l1, random, wanda
 from mipack.select.criteria.obs import obs
 from mipack.select.criteria.sdp import sdp
+from mipack.select.criteria.sensitivity import fisher, taylor
 from mipack.select.evidence import Criterion
 
 CRITERIA: dict[str, Criterion] = {
@@ -14,6 +15,8 @@ CRITERIA: dict[str, Criterion] = {
     "mipp": mipp,
     "obs": obs,
     "sdp": sdp,
+    "taylor": taylor,
+    "fisher": fisher,
     "magnitude": magnitude,
     "magnitude-l1": magnitude_l1,
     "wanda": wanda,
@@ -22,6 +25,12 @@ CRITERIA: dict[str, Criterion] = {
 
 OF_ROWS = ("mi-layerwise", "mipp")
 """Criteria that sums are not enough for: calibration draws a sample of rows."""
+
+OF_GRADIENTS = ("taylor", "fisher")
+"""Criteria of nothing but gradients: of labels where there are, and never without."""
+
+OF_SIGNAL = ("mi",)
+"""Criteria that `--signal` speaks to."""
 
 OF_WEIGHTS = ("magnitude", "magnitude-l1", "random")
 """Criteria that need no data."""
@@ -32,4 +41,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """What a criterion reads of `CriterionOptions`."""
 
-__all__ = ["CRITERIA", "OF_ROWS", "OF_WEIGHTS", "OPTIONS", "PREDICTORS"]
+__all__ = [
+    "CRITERIA",
+    "OF_GRADIENTS",
+    "OF_ROWS",
+    "OF_SIGNAL",
+    "OF_WEIGHTS",
+    "OPTIONS",
+    "PREDICTORS",
+]
