@@ -10,7 +10,7 @@ import onnx_ir as ir
 from mipack.errors import InputError
 from mipack.evaluate.compare import Evaluation, evaluate
 from mipack.graph.load import runnable
-from mipack.stages import GATE, Material
+from mipack.material import GATE, Material
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ import onnx_ir as ir
 
 from mipack.errors import VerificationError
 from mipack.graph.load import weight_bytes, weight_count
+from mipack.material import Material
 from mipack.options import Stopwatch
 from mipack.result import Check, Size
-from mipack.stages import Material
 from mipack.surgery.keep import Keep
 from mipack.verify.final import kept_feeds
 from mipack.verify.slim import Slim, slim

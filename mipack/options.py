@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mipack.errors import InputError
-from mipack.select.criteria import CRITERIA
+from mipack.select.criteria import CRITERIA, OPTIONS
+from mipack.select.evidence import CriterionOptions
 from mipack.select.request import BUDGETS, Request
 from mipack.select.signal import SIGNALS
 
@@ -29,6 +30,9 @@ class PruneOptions:
     width: float | None = None
     allow_signature: bool = False
     criterion: str = "mi"
+    estimator: str | None = None
+    confidence: float | None = None
+    mipp_predictor: str | None = None
     signal: str = "auto"
     allocate: str = "information"
     round_to: int | None = None
@@ -49,9 +53,25 @@ class PruneOptions:
         return {name: share for name, share in listed if share is not None}
 
     def request(self) -> Request:
-        """The budgets; where none is given everything stays but what `width` takes."""
-        given = self.budgets() or {"keep": 1.0}
-        return Request(**given, allocate=self.allocate, round_to=self.round_to, width=self.width)
+        """The budgets; where none is given everything stays but what `width` takes, and what the
+        criterion finds superfluous by itself (`confidence`)."""
+        given = self.budgets()
+        own = not given and self.max_drop is None and self.confidence is not None
+        return Request(
+            **(given or {"keep": 1.0}),
+            allocate="tau" if own else self.allocate,
+            round_to=self.round_to,
+            width=self.width,
+            own=own,
+        )
+
+    def of_criterion(self) -> dict[str, Any]:
+        """What the criterion is told, defaults included."""
+        default = CriterionOptions()
+        return {
+            name: getattr(default, name) if getattr(self, name) is None else getattr(self, name)
+            for name in OPTIONS.get(self.criterion, ())
+        }
 
 
 def checked(settings: Mapping[str, Any]) -> PruneOptions:
@@ -66,6 +86,7 @@ def checked(settings: Mapping[str, Any]) -> PruneOptions:
     _check_budget(options)
     _check_unread(options)
     _check_names(options)
+    _check_criterion(options)
     for name, value, least in (
         ("round", options.round_to, 1),
         ("seed", options.seed, 0),
@@ -91,7 +112,8 @@ def _check_budget(options: PruneOptions) -> None:
             "a plan has its widths: a budget cannot be met beside it",
             hint="give budgets or --from-plan",
         )
-    if not (given or planned or options.width is not None or options.max_drop is not None):
+    others = (options.width, options.max_drop, options.confidence)
+    if not (given or planned or any(value is not None for value in others)):
         raise InputError(
             "at least one budget is needed, none given",
             hint="give --keep, --macs, --params, --size, --latency, --max-drop, or --from-plan",
@@ -126,7 +148,7 @@ def _check_names(options: PruneOptions) -> None:
     tables: dict[str, Iterable[str]] = {
         "criterion": CRITERIA,
         "signal": ("auto", *SIGNALS),
-        "allocate": ("information", "uniform"),
+        "allocate": ("information", "uniform", "tau"),
         "provider": ("auto", "cpu", "cuda"),
     }
     for name, known in tables.items():
@@ -134,6 +156,20 @@ def _check_names(options: PruneOptions) -> None:
             raise InputError(
                 f"--{name} {getattr(options, name)}: not known", hint="one of " + ", ".join(known)
             )
+
+
+def _check_criterion(options: PruneOptions) -> None:
+    """What only some criteria are told is a mistake beside another."""
+    for name in ("estimator", "confidence", "mipp_predictor"):
+        if getattr(options, name) is not None and name not in OPTIONS.get(options.criterion, ()):
+            having = [criterion for criterion, names in OPTIONS.items() if name in names]
+            raise InputError(
+                f"--{name.replace('_', '-')} says nothing to the criterion {options.criterion}",
+                hint=f"it is for --criterion {' or '.join(having)}",
+            )
+    sure = options.confidence
+    if sure is not None and (not isinstance(sure, (int, float)) or not 0 < sure < 1):
+        raise InputError(f"--confidence {sure}: not a share", hint="give a number in (0, 1)")
 
 
 class Progress(Protocol):

@@ -15,15 +15,17 @@ import onnx_ir as ir
 
 from mipack.data.dataset import Dataset, ReadOptions
 from mipack.gate import require_gate
+from mipack.gather import collect, rotated
 from mipack.graph.load import weight_bytes, weight_count
 from mipack.lossless import Left, count, foresee, leave_out
+from mipack.material import Material
 from mipack.options import Progress, Silent, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
 from mipack.select.plan import Plan, load_plan
 from mipack.settle import Settled, promised, settle
-from mipack.stages import Material, advise, collect, fidelity, refitted, rotated
+from mipack.stages import advise, fidelity, refitted
 from mipack.surgery.cut import cut
 from mipack.surgery.interface import unwrap
 from mipack.surgery.keep import Keep
@@ -81,13 +83,7 @@ def prune(
         final = choice.chosen.model
         measured = fidelity(material, final)
     advise(material, made.decider, measured)
-    released, changes = unwrap(final, prepared.coupling, keep)
-    if changes:
-        batch = material.proof_batches[0]
-        last = verify_released(final, released, prepared.coupling, keep, batch)
-        checks = (*(c for c in checks if not c.name.startswith("signature")), last)
-    for change in changes:
-        material.warn(f"the signature changed, as allowed: {change}")
+    released, checks = _released(material, final, keep, checks)
     with watch("hold to the budget", say):
         kept, promises = promised(material, made.clock, final, released)
     checks = (*checks, *kept)
@@ -107,6 +103,20 @@ def _read(
     for line in data.description:
         say.note(line)
     return original, data
+
+
+def _released(
+    material: Material, final: ir.Model, keep: Keep, checks: tuple[Check, ...]
+) -> tuple[ir.Model, tuple[Check, ...]]:
+    """The model with the signature that it leaves with, and what was checked."""
+    coupling = material.prepared.coupling
+    released, changes = unwrap(final, coupling, keep)
+    if not changes:
+        return released, checks
+    last = verify_released(final, released, coupling, keep, material.proof_batches[0])
+    for change in changes:
+        material.warn(f"the signature changed, as allowed: {change}")
+    return released, (*(c for c in checks if not c.name.startswith("signature")), last)
 
 
 def _proven(proof: Proof) -> Check:

@@ -10,13 +10,17 @@ from mipack.calibrate.moments import Calibration
 from mipack.couple.cost import Cost
 from mipack.data.dims import dim_sizes
 from mipack.errors import InputError
+from mipack.material import Material
 from mipack.options import Stopwatch
+from mipack.select.criteria import OF_WEIGHTS
 from mipack.select.decide import Decider, Decision
 from mipack.select.evidence import Evidence
 from mipack.select.measure import Meter
 from mipack.select.plan import Plan
 from mipack.select.request import Request
-from mipack.stages import KL_SAMPLES, Material
+
+KL_SAMPLES = 64
+"""Samples on which groups are cut alone."""
 
 
 def warn_of_little_data(material: Material, evidence: Evidence) -> None:
@@ -76,8 +80,9 @@ def planned(material: Material, evidence: Evidence, request: Request, decision: 
         model=material.prepared.digest,
         settings={
             "criterion": options.criterion,
+            **options.of_criterion(),
             "signal": evidence.signal,
-            "allocate": options.allocate,
+            "allocate": request.allocate,
             "budget": request.shares,
             "max_drop": options.max_drop,
             "shape": dict(options.shape),
@@ -93,7 +98,7 @@ def planned(material: Material, evidence: Evidence, request: Request, decision: 
 
 
 def _without_data(material: Material) -> Evidence:
-    if material.options.criterion not in ("magnitude", "random") or material.options.refit:
+    if material.options.criterion not in OF_WEIGHTS or material.options.refit:
         raise InputError(
             "pruning needs calibration data",
             hint="give --calib DATA; without data use --criterion magnitude --no-refit",

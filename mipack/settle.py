@@ -18,6 +18,7 @@ from mipack.gate import drop
 from mipack.graph.adjust import ensure_bias, names_of, node_names
 from mipack.graph.load import stored_bytes
 from mipack.layout import Term
+from mipack.material import Material
 from mipack.options import Stopwatch
 from mipack.ranking import planned, ranked
 from mipack.result import Check
@@ -26,7 +27,7 @@ from mipack.select.decide import Decider, Decision
 from mipack.select.evidence import Evidence
 from mipack.select.plan import Plan
 from mipack.select.request import Request
-from mipack.stages import Material, refitted
+from mipack.stages import refitted
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.timing import Clock, Race

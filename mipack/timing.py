@@ -15,11 +15,11 @@ from mipack.bench.times import Times
 from mipack.data.dims import dim_sizes
 from mipack.data.synthetic import resize_feeds
 from mipack.graph.load import runnable
+from mipack.material import Material
 from mipack.runtime.machine import cache_folder, physical_cores
 from mipack.runtime.session import Feeds, Session
 from mipack.select.allocate import allowed_widths
 from mipack.select.steps import timed_step
-from mipack.stages import Material
 
 PROFILE_SECONDS, RACE_SECONDS = 4.0, 6.0
 NEAR = 0.03

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mipack.calibrate.gradients import gradient_moments
 from mipack.calibrate.moments import Calibration
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Site, sites_of
@@ -107,6 +108,8 @@ class Toy:
     signal: str = "identity"
     order: list[int] | None = None
     """The samples that calibrate, in this order; all by default."""
+    sample: int | None = 0
+    """The seed of the sample of rows."""
 
     @cached_property
     def data(self) -> Dataset:
@@ -151,11 +154,20 @@ class Toy:
             self.known,
             self.rows,
             keys=("model", "data"),
+            sample=self.sample,
         )
 
     @cached_property
     def evidence(self) -> Evidence:
         return Evidence(self.coupling, self.sites, self.calibration, self.signal)
+
+    @cached_property
+    def with_gradients(self) -> Evidence:
+        """The evidence with gradients of the model's own answers."""
+        found = gradient_moments(
+            self.coupling, self.sites, lambda: self.batches, self.known, self.rows
+        )
+        return replace(self.evidence, calibration=replace(self.calibration, gradients=found))
 
     def group(self, name: str) -> Group:
         """The group of this name, or the only free one whose name starts so."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mipack.calibrate.pairs import PairMoments
+from mipack.calibrate.sample import RowSample
 from mipack.calibrate.sites import Site
 from mipack.errors import PlanMismatch
 from mipack.graph.load import publish, staging
@@ -29,6 +30,7 @@ CHUNK = 4_096
 FORMAT = "mipack-moments/2"
 FIELDS = ("first", "second", "scores", "cross")
 GRADIENT_FIELDS = ("outer", "mask_first", "mask_second")
+ROW_FIELDS = ("priority", "x", "above")
 
 
 @dataclass(slots=True)
@@ -202,6 +204,8 @@ class Calibration:
     pairs: Mapping[str, PairMoments] = field(default_factory=dict)
     """Of the operands of products without a weight, by `Operand.key`."""
     gradients: Mapping[str, GradientMoments] = field(default_factory=dict)
+    rows: Mapping[str, RowSample] = field(default_factory=dict)
+    """A sample of rows per site, where one was asked for."""
 
     def save(self, path: Path) -> None:
         """Write an .npz that `load_calibration` reads, atomically."""
@@ -221,6 +225,9 @@ class Calibration:
             gradients = self.gradients.get(name)
             for part in ("rows", "samples", *GRADIENT_FIELDS) if gradients else ():
                 arrays[f"{index}.gradient.{part}"] = np.asarray(getattr(gradients, part))
+            rows = self.rows.get(name)
+            for part in ROW_FIELDS if rows else ():
+                arrays[f"{index}.rows.{part}"] = np.asarray(getattr(rows, part))
         for index, (_, pair) in enumerate(sorted(self.pairs.items())):
             arrays[f"pair{index}.count"] = np.asarray(pair.count)
             arrays[f"pair{index}.first"], arrays[f"pair{index}.second"] = pair.first, pair.second
@@ -260,9 +267,14 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
                 )
                 for i, name in enumerate(data["pairs"])
             }
+            rows = {
+                name: RowSample(*(data[f"{i}.rows.{part}"] for part in ROW_FIELDS))
+                for name, i in names.items()
+                if f"{i}.rows.priority" in data
+            }
             samples, found = int(data["samples"]), str(data["data_key"])
             sums = (moments, data["curvature"], samples, model_key, found)
-            return Calibration(*sums, pairs, gradients)
+            return Calibration(*sums, pairs, gradients, rows)
     except PlanMismatch:
         raise
     except Exception as error:  # a damaged archive fails in many ways

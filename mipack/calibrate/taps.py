@@ -12,6 +12,7 @@ from mipack.calibrate.heads import CLASSES_MOST, Head, heads_of
 from mipack.calibrate.moments import Accumulator, Calibration, Moments, waves
 from mipack.calibrate.pairs import Operand, PairMoments, PairSums, pair_moments
 from mipack.calibrate.rows import RowMap
+from mipack.calibrate.sample import RowSample, Sampler, above_of
 from mipack.calibrate.sites import Site
 from mipack.couple.solve import Coupling
 from mipack.graph.probe import session_with
@@ -33,6 +34,13 @@ class BatchLike(Protocol):
 
     @property
     def samples(self) -> int: ...
+
+
+class DataBatch(BatchLike, Protocol):
+    """What is read of a batch of data."""
+
+    @property
+    def origin(self) -> Array: ...
 
 
 Batches = Callable[[], Iterable[BatchLike]]
@@ -77,51 +85,91 @@ def answers(session: Session, outputs: Sequence[str], batches: Batches) -> Answe
 def calibrate(
     coupling: Coupling,
     sites: Sequence[Site],
-    batches: Batches,
+    batches: Callable[[], Iterable[DataBatch]],
     known: Answers,
     rows: RowMap,
     *,
     keys: tuple[str, str],
     operands: Sequence[Operand] = (),
+    sample: int | None = None,
     batch_bytes: int = 0,
     provider: str = "cpu",
     advance: Callable[[int], None] = lambda _: None,
 ) -> Calibration:
     """One pass over the data per wave of sites.
 
-    `batch_bytes` is what one element of the first probe stands for in a batch: 4 bytes times the
-    samples of a batch over those of the probe.
+    `sample` is the seed of a sample of rows (None: none is drawn). `batch_bytes` is what one
+    element of the first probe stands for in a batch: 4 bytes times the samples of a batch over
+    those of the probe.
     """
-    head = known.head
-    columns = _columns(known)
+    head, columns = known.head, _columns(known)
+    above = {} if sample is None else {site.name: above_of(coupling, site) for site in sites}
+    held = {
+        site.name: batch_bytes * _elements(coupling, [site.linear.x, above.get(site.name, "")])
+        for site in sites
+    }
     moments: dict[str, Moments] = {}
-    held = {site.name: batch_bytes * _elements(coupling, site) for site in sites}
+    drawn: dict[str, RowSample] = {}
     pairs: dict[str, PairMoments] = {}
-    empty: list[list[Site]] = [[]] if operands else []
-    for index, wave in enumerate(waves(sites, columns, MEMORY, held) or empty):
-        beside = [(o, PairSums(coupling, o)) for o in (operands if not index else ())]
-        names = [*(site.linear.x for site in wave), *(o.name for o, _ in beside)]
-        session = session_with(coupling.model, names, provider=provider)
-        device = "cuda" if session.on_gpu else "cpu"
-        sums = {site.name: Accumulator(site, columns, device) for site in wave}
+    found = waves(sites, columns, MEMORY, held)
+    if not found and operands:
+        found = [[]]
+    for index, wave in enumerate(found):
+        taps = _Taps(coupling, rows, wave, () if index else operands, above)
+        session = session_with(coupling.model, taps.names, provider=provider)
+        taps.start(columns, "cuda" if session.on_gpu else "cpu", sample or 0)
         for batch, outputs in zip(batches(), known.outputs, strict=True):
             scores = head.scores(outputs[head.name]) if head and columns else None
-            tensors = run_tensors(session, batch.feeds, names)
-            for site in wave:
-                x, owner = site_rows(coupling, site, tensors[site.linear.x], rows, batch)
-                sums[site.name].add(x, _scores_of(scores, owner, x))
-            for operand, collector in beside:
-                collector.add(tensors[operand.name], rows, batch.feeds, batch.samples)
+            taps.add(run_tensors(session, batch.feeds, taps.names), batch, scores)
             advance(batch.samples)
-        moments.update({name: total.result() for name, total in sums.items()})
-        pairs |= pair_moments(beside)
+        moments |= {name: total.result() for name, total in taps.sums.items()}
+        drawn |= {name: sampler.result() for name, sampler in taps.samplers.items()}
+        pairs |= pair_moments(taps.beside)
     samples = sum(len(next(iter(o.values()))) for o in known.outputs)
-    return Calibration(moments, _curvature(known, columns), samples, *keys, pairs)
+    return Calibration(moments, _curvature(known, columns), samples, *keys, pairs, rows=drawn)
 
 
-def _elements(coupling: Coupling, site: Site) -> int:
-    shape = coupling.probe.shapes.get(site.linear.x) or ()
-    return int(np.prod([size[0] for size in shape], dtype=np.int64))
+class _Taps:
+    """What one pass gathers: sums and rows of its sites, and sums of operands beside them."""
+
+    def __init__(
+        self,
+        coupling: Coupling,
+        rows: RowMap,
+        sites: Sequence[Site],
+        operands: Sequence[Operand],
+        above: Mapping[str, str],
+    ) -> None:
+        self._coupling, self._rows, self._sites, self._above = coupling, rows, sites, above
+        self.beside = [(operand, PairSums(coupling, operand)) for operand in operands]
+        tapped = [site.linear.x for site in sites] + [operand.name for operand in operands]
+        self.names = [*tapped, *(above[site.name] for site in sites if above)]
+        self.sums: dict[str, Accumulator] = {}
+        self.samplers: dict[str, Sampler] = {}
+
+    def start(self, columns: int, device: str, seed: int) -> None:
+        """Empty sums, on the device that activations come from."""
+        self.sums = {site.name: Accumulator(site, columns, device) for site in self._sites}
+        self.samplers = {site.name: Sampler(site, seed) for site in self._sites if self._above}
+
+    def add(
+        self, tensors: Mapping[str, torch.Tensor], batch: DataBatch, scores: Array | None
+    ) -> None:
+        """One batch: its tensors by name, and the head's scores of its samples."""
+        for site in self._sites:
+            x, owner = site_rows(self._coupling, site, tensors[site.linear.x], self._rows, batch)
+            self.sums[site.name].add(x, _scores_of(scores, owner, x))
+            if self._above:
+                name = self._above[site.name]
+                upper = output_rows(self._coupling, site, tensors, name, self._rows, batch)
+                self.samplers[site.name].add(x, upper, owner, batch.origin)
+        for operand, sums in self.beside:
+            sums.add(tensors[operand.name], self._rows, batch.feeds, batch.samples)
+
+
+def _elements(coupling: Coupling, names: Sequence[str]) -> int:
+    shapes = [coupling.probe.shapes.get(name) or () for name in names]
+    return sum(int(np.prod([size[0] for size in shape], dtype=np.int64)) for shape in shapes)
 
 
 def _columns(known: Answers) -> int:
@@ -180,6 +228,26 @@ def site_rows(
     if len(kept) == len(flat):
         return flat, owner
     return flat[torch.from_numpy(kept).to(flat.device)], owner
+
+
+def output_rows(
+    coupling: Coupling,
+    site: Site,
+    tensors: Mapping[str, torch.Tensor],
+    name: str,
+    rows: RowMap,
+    batch: BatchLike,
+) -> torch.Tensor:
+    """The rows of a tensor of the axes of a site's output, those of `site_rows`: [r, outputs]."""
+    import torch
+
+    x, y = tensors[site.linear.x], tensors[name].movedim(site.linear.y_axis, -1)
+    flat = y.reshape(-1, y.shape[-1])
+    places = y.shape[:-1] if site.linear.window is None else (len(y), len(flat) // len(y))
+    kept, _ = row_owners(coupling, site, x.shape, places, rows, batch)
+    if kept is None or len(kept) == len(flat):
+        return flat
+    return flat[torch.from_numpy(kept).to(flat.device)]
 
 
 def row_owners(

@@ -76,9 +76,29 @@ class Choice:
         float | None, _budget("also keep only this share of the hidden size (what norms average)")
     ] = None
 
-    criterion: Annotated[str, typer.Option(help="mi, magnitude, wanda or random")] = "mi"
+    criterion: Annotated[
+        str,
+        typer.Option(
+            help="mi, mi-layerwise, mipp, obs, sdp, taylor, fisher, wanda, magnitude, "
+            "magnitude-l1 or random"
+        ),
+    ] = "mi"
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="mi-layerwise, mipp: pair, joint (default), copula, binned or knn"),
+    ] = None
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="mipp: keep units that add information so surely (default 0.95); without a "
+            "budget that also says how many"
+        ),
+    ] = None
+    mipp_predictor: Annotated[
+        str | None, typer.Option(help="mipp: ridge (default) or mlp, trained for every unit")
+    ] = None
     signal: Annotated[str, typer.Option(help="what counts in an output, or auto")] = "auto"
-    allocate: Annotated[str, typer.Option(help="information or uniform")] = "information"
+    allocate: Annotated[str, typer.Option(help="information, uniform or tau")] = "information"
     round_to: Annotated[
         int | None, typer.Option("--round", help="keep multiples of N units", metavar="N", min=1)
     ] = None
@@ -185,6 +205,9 @@ def prune(
             allow_signature=choice.allow_signature,
             from_plan=budget.from_plan,
             criterion=choice.criterion,
+            estimator=choice.estimator,
+            confidence=choice.confidence,
+            mipp_predictor=choice.mipp_predictor,
             signal=choice.signal,
             allocate=choice.allocate,
             round_to=choice.round_to,
@@ -213,7 +236,8 @@ def _check_budget(budget: Budget, choice: Choice) -> None:
             f"--{' and --'.join(shares)} and --from-plan exclude each other",
             hint="a plan has its widths; --max-drop alone may stand beside it",
         )
-    if not (shares or budget.from_plan or budget.max_drop is not None or choice.width is not None):
+    others = (budget.from_plan, budget.max_drop, choice.width, choice.confidence)
+    if not shares and all(value is None for value in others):
         raise InputError(
             "no budget is given",
             hint=f"give --{', --'.join(SHARES)}, --max-drop or --from-plan, or --width alone",

@@ -27,14 +27,16 @@ class Batch:
     """Some samples, ready to run.
 
     `samples` may be less than the rows fed: a model with a static batch size gets its last sample
-    repeated, so outputs are to be cut to `[:samples]`. `labels` and `index` (positions in the data
-    set; batches may come in another order) have `samples` entries.
+    repeated, so outputs are to be cut to `[:samples]`. `labels`, `index` (positions in the data
+    set; batches may come in another order) and `origin` (positions in the source, which subsets of
+    it agree on) have `samples` entries.
     """
 
     feeds: Feeds
     samples: int
     labels: Array | None
     index: Array
+    origin: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,8 @@ class Dataset:
         missing = (self._source.batch or 0) - len(indices)
         filled = indices + indices[-1:] * max(missing, 0)
         labels = None if self._labels is None else self._labels[indices]
-        return Batch(self._source.load(filled), len(indices), labels, np.asarray(positions))
+        place, origin = np.asarray(positions), np.asarray(indices)
+        return Batch(self._source.load(filled), len(indices), labels, place, origin)
 
     def subset(self, indices: Sequence[int], *, note: str = "") -> Dataset:
         """The samples at these positions, in this order; `note` is added to the description."""

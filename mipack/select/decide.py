@@ -22,6 +22,7 @@ from mipack.select.allocate import (
     WAY_OUT,
     allocate,
     allowed_widths,
+    require_reachable,
     shrink_uniformly,
     uniform,
 )
@@ -33,6 +34,7 @@ from mipack.select.measure import Curve, calibrated
 from mipack.select.plan import GroupPlan, kept_units
 from mipack.select.request import Request
 from mipack.select.steps import fast, step_of, timed_step
+from mipack.select.tau import by_tau, enough
 from mipack.surgery.keep import Keep
 
 
@@ -109,6 +111,8 @@ class Decider:
     ) -> dict[Term, int]:
         if request.allocate == "uniform":
             return self._uniform(request, budgets, cost)
+        if request.allocate == "tau":
+            return self._by_tau(request, budgets, cost)
         blocked, way_out = what_blocks(self._evidence.coupling), self._way_out()
         stay: set[Term] = set()
         while True:
@@ -134,6 +138,17 @@ class Decider:
             step = step_of(coupling, group, request.round_to)
         widths = fast(cost, group, allowed_widths(group.size, step))
         return Option(group, (*least, *widths), loss)
+
+    def _by_tau(self, request: Request, budgets: Sequence[Budget], cost: Cost) -> dict[Term, int]:
+        """One threshold on what every group loses; whole groups stay."""
+        atoms = {group.atom for group in self._groups}
+        options = [self._option(request, group, cost, atoms) for group in self._groups]
+        if request.own:
+            return {option.group.atom: enough(option) for option in options}
+        widths = by_tau(options, lambda w: all(b.total(cost, w) <= b.target for b in budgets))
+        blocked = what_blocks(self._evidence.coupling)
+        require_reachable(cost, budgets, widths, blocked, self._way_out())
+        return widths
 
     def _way_out(self) -> str:
         if self._evidence.coupling.widths and not self._averaged:

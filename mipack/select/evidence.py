@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mipack.calibrate.moments import Calibration
+from mipack.calibrate.moments import Calibration, GradientMoments
+from mipack.calibrate.sample import RowSample
 from mipack.calibrate.sites import Array, Site
 from mipack.couple.solve import Coupling, Group
+from mipack.errors import PlanMismatch
 from mipack.select.eliminate import Ranking
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionOptions:
+    """What single criteria can be told, each with its default."""
+
+    estimator: str = "joint"
+    """Of mutual information, a name in `select.estimators` (`mi-layerwise`, `mipp`)."""
+    confidence: float = 0.95
+    """How sure `mipp` must be that a unit adds information to keep it."""
+    mipp_predictor: str = "ridge"
+    """What predicts the layer above (`mipp`): ridge or mlp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +34,7 @@ class Evidence:
     calibration: Calibration
     signal: str = "identity"
     seed: int = 0
+    options: CriterionOptions = CriterionOptions()
 
     def readers(self, group: Group) -> list[Site]:
         """The sites that absorb a group."""
@@ -36,6 +51,24 @@ class Evidence:
     def weight(self, site: Site) -> Array:
         """A site's weight, [features, outputs]."""
         return site.matrix(self.coupling.constants[site.linear.w])
+
+    def rows(self, site: Site) -> RowSample:
+        """The sample of a site's rows. PlanMismatch where the calibration drew none."""
+        if site.name not in self.calibration.rows:
+            raise PlanMismatch(
+                "the saved moments hold no rows, which this criterion judges by",
+                hint="delete the file or name another --moments FILE",
+            )
+        return self.calibration.rows[site.name]
+
+    def gradients(self, site: Site) -> GradientMoments:
+        """The gradient moments of a site. PlanMismatch where the calibration took none."""
+        if site.name not in self.calibration.gradients:
+            raise PlanMismatch(
+                "the saved moments hold no gradients, which this criterion judges by",
+                hint="delete the file or name another --moments FILE",
+            )
+        return self.calibration.gradients[site.name]
 
 
 Criterion = Callable[[Evidence, Group, Mapping[str, Array]], Ranking]

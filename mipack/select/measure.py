@@ -181,6 +181,9 @@ def calibrated(
     if meter is None:
         return Curve(loss, ())
     widths = sorted({max(1, round(share * units)) for share in SHARES}, reverse=True)
+    widths = [w for w in widths if loss[w] > 0]  # what is said to cost nothing has no scale
+    if not widths:
+        return Curve(loss, ())
     floor = 1e-9
     measured = [max(meter(ranking.keep(width)), floor) for width in widths]
     ratios = [m / max(float(loss[w]), floor) for m, w in zip(measured, widths, strict=True)]

@@ -28,6 +28,8 @@ class Request:
     allocate: str = "information"
     round_to: int | None = None
     width: float | None = None
+    own: bool = False
+    """The criterion's own widths: no budget binds."""
 
     @property
     def shares(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from toys import Array, Net, Toy
 from mipack.calibrate.sites import Site
 from mipack.calibrate.taps import run_tensors, site_rows
 from mipack.graph.probe import session_with
-from mipack.stages import MadeBatch
+from mipack.material import MadeBatch
 
 B, S, C = 4, 4, 6  # equal on purpose: sizes must not decide
 SHAPE = "batch", "sequence"

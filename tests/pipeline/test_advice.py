@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 
 from mipack.errors import InputError
+from mipack.material import Material
 from mipack.options import PruneOptions
 from mipack.select.decide import Request
-from mipack.stages import Material, advise
+from mipack.stages import advise
 
 
 class Listener:

@@ -17,11 +17,11 @@ from mipack.bench.stats import Ratio
 from mipack.errors import InputError, VerificationError
 from mipack.gate import Drop
 from mipack.graph.load import from_proto, stored_bytes
+from mipack.material import Material
 from mipack.options import Silent, checked
 from mipack.pipeline import prune
 from mipack.prepare import Prepared, prepare
 from mipack.result import PruneResult
-from mipack.stages import Material
 from mipack.timing import Race
 
 NET = cnn(samples=64)

@@ -17,12 +17,21 @@ from mipack.select.evidence import Evidence
 
 def magnitude(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
     """L2 norm of all weights that belong to a unit."""
+    return _norm(evidence, group, 2)
+
+
+def magnitude_l1(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
+    """L1 norm of all weights that belong to a unit (Li et al. 2017, "Pruning Filters")."""
+    return _norm(evidence, group, 1)
+
+
+def _norm(evidence: Evidence, group: Group, power: int) -> Ranking:
     total = np.zeros(group.shape)
     for name, axis in group.touches:
         array = evidence.coupling.constants[name]
         if array.ndim >= 2 and array.dtype.name not in ("int64", "int32", "bool"):
-            total += _per_unit(evidence.coupling, group, name, axis)
-    return _ascending(total)
+            total += _per_unit(evidence.coupling, group, name, axis, power)
+    return ascending(total)
 
 
 def wanda(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
@@ -34,7 +43,7 @@ def wanda(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> R
         energy = second / max(moments.count, 1) * (evidence.weight(site) ** 2).sum(1)
         blocks = blocks_at(evidence.coupling, site, group)
         total += energy[blocks].sum(1).reshape(group.shape)
-    return _ascending(total) if total.any() else magnitude(evidence, group, preserved)
+    return ascending(total) if total.any() else magnitude(evidence, group, preserved)
 
 
 def random(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
@@ -44,8 +53,8 @@ def random(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> 
     return Ranking(order, np.linspace(1, 0, group.size + 1))
 
 
-def _per_unit(coupling: Coupling, group: Group, name: str, axis: int) -> Array:
-    """Squares of a weight summed over what belongs to each unit: [contexts.., units].
+def _per_unit(coupling: Coupling, group: Group, name: str, axis: int, power: int) -> Array:
+    """Powers of a weight's entries summed over what belongs to each unit: [contexts.., units].
 
     A context stands on the unit's own axis or, as a whole factor, on another one.
     """
@@ -57,7 +66,7 @@ def _per_unit(coupling: Coupling, group: Group, name: str, axis: int) -> Array:
         labels.setdefault(at, []).append(unit_labels(axes[at], context))
         order.insert(0, (at, len(labels[at]) - 1))
     others = tuple(k for k in range(array.ndim) if k not in labels)
-    squares = (array**2).sum(others, keepdims=True)
+    squares = (np.abs(array) ** power).sum(others, keepdims=True)
     spread = [
         np.broadcast_to(
             labels[at][which].reshape([-1 if k == at else 1 for k in range(array.ndim)]),
@@ -75,9 +84,11 @@ def _axis_of(axes: Sequence[Term], context: Term) -> int:
     return next(k for k, term in enumerate(axes) if context in leaves(term))
 
 
-def _ascending(scores: Array) -> Ranking:
-    """Lowest first; the loss of a width is the share of the scores that it gives up."""
+def ascending(scores: Array) -> Ranking:
+    """Lowest first; the loss of a width is the share of the scores that it gives up (what is
+    below 0 counts as 0)."""
     order = np.argsort(scores, axis=-1, kind="stable")
+    scores = np.maximum(scores, 0.0)
     steps = np.take_along_axis(scores, order, -1).reshape(-1, scores.shape[-1]).sum(0)
     share = steps / max(float(scores.sum()), 1e-30)
     return Ranking(order, np.concatenate([[0.0], np.cumsum(share)])[::-1])
