@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mipack.errors import InputError
-from mipack.select.criteria import CRITERIA, OPTIONS
+from mipack.select.criteria import CRITERIA, OPTIONS, PREDICTORS
+from mipack.select.estimators import ESTIMATORS
 from mipack.select.evidence import CriterionOptions
 from mipack.select.request import BUDGETS, Request
 from mipack.select.signal import SIGNALS
@@ -149,13 +150,14 @@ def _check_names(options: PruneOptions) -> None:
         "criterion": CRITERIA,
         "signal": ("auto", *SIGNALS),
         "allocate": ("information", "uniform", "tau"),
+        "estimator": ESTIMATORS,
+        "mipp-predictor": PREDICTORS,
         "provider": ("auto", "cpu", "cuda"),
     }
     for name, known in tables.items():
-        if getattr(options, name) not in set(known):
-            raise InputError(
-                f"--{name} {getattr(options, name)}: not known", hint="one of " + ", ".join(known)
-            )
+        given = getattr(options, name.replace("-", "_"))
+        if given is not None and given not in set(known):
+            raise InputError(f"--{name} {given}: not known", hint="one of " + ", ".join(known))
 
 
 def _check_criterion(options: PruneOptions) -> None:

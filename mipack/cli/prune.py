@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +47,10 @@ def _budget(help_text: str) -> Any:
     return typer.Option(parser=_share, metavar="SHARE", help=help_text)
 
 
+def _fields(options: Any) -> dict[str, Any]:
+    return {field.name: getattr(options, field.name) for field in fields(options)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """How much stays: one of these, or several that must all hold."""
@@ -66,6 +70,10 @@ class Budget:
     from_plan: Annotated[
         Path | None, typer.Option(help="cut as this plan says", metavar="FILE")
     ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """As `PruneOptions` names them."""
+        return {**_fields(self), "shape": sizes(self.shape)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +136,13 @@ class Choice:
         Path | None,
         typer.Option(help="save the statistics here, and use them again", metavar="FILE"),
     ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """As `PruneOptions` names them."""
+        given = _fields(self)
+        patterns = {name: tuple(given[name] or ()) for name in ("only", "exclude")}
+        refit = not given.pop("no_refit")
+        return {**given, **patterns, "refit": refit}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,29 +209,8 @@ def prune(
             read=read,
             progress=sink,
             decide_only=target.dry_run or target.plan_only,
-            keep=budget.keep,
-            macs=budget.macs,
-            params=budget.params,
-            size=budget.size,
-            latency=budget.latency,
-            shape=sizes(budget.shape),
-            max_drop=budget.max_drop,
-            width=choice.width,
-            allow_signature=choice.allow_signature,
-            from_plan=budget.from_plan,
-            criterion=choice.criterion,
-            estimator=choice.estimator,
-            confidence=choice.confidence,
-            mipp_predictor=choice.mipp_predictor,
-            signal=choice.signal,
-            allocate=choice.allocate,
-            round_to=choice.round_to,
-            only=tuple(choice.only or ()),
-            exclude=tuple(choice.exclude or ()),
-            refit=not choice.no_refit,
-            keep_unread=choice.keep_unread,
-            count_unread=choice.count_unread,
-            moments=choice.moments,
+            **budget.settings(),
+            **choice.settings(),
             seed=reading.seed,
             provider=run.provider,
             batch_size=run.batch_size,

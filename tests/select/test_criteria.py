@@ -118,15 +118,6 @@ def test_what_no_weight_reads_is_ranked_by_magnitude() -> None:
     assert mi(made.evidence, group, {}).order.tolist() == by_size.order.tolist()
 
 
-def test_all_criteria_rank_every_unit(net: Toy) -> None:
-    for criterion in CRITERIA.values():
-        for group in net.coupling.free:
-            found = criterion(net.evidence, group, {})
-            assert sorted(found.order.tolist()) == list(range(group.size))
-            assert found.loss.shape == (group.size + 1,)
-            assert found.loss[group.size] == 0 and (np.diff(found.loss) <= 1e-12).all()
-
-
 def test_a_new_criterion_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     def first(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ranking:
         return Ranking(np.arange(group.size)[::-1].copy(), np.linspace(1, 0, group.size + 1))

@@ -14,13 +14,15 @@ from mipack.calibrate.ridge import shrinkage
 from mipack.errors import InputError
 from mipack.pipeline import prune
 from mipack.select import predict_mlp
+from mipack.select.budget import Option
 from mipack.select.criteria import CRITERIA
 from mipack.select.criteria.mipp import Bootstrap, terc
-from mipack.select.decide import Decider, Request
+from mipack.select.decide import Decider
 from mipack.select.estimators import standardised
 from mipack.select.evidence import CriterionOptions
 from mipack.select.predict import Predictor, Ridge, fitted, halves
 from mipack.select.predict_mlp import Network
+from mipack.select.request import Request
 from mipack.select.tau import by_tau, enough
 
 
@@ -171,7 +173,7 @@ def test_a_budget_is_met_by_one_threshold(share: float) -> None:
     made = Decider(toy.evidence, toy.coupling.free, "mipp", None)
     request, cost = Request(macs=share, allocate="tau"), toy.coupling.cost
     widths = made.widths(request)
-    budget = request.budget(toy.coupling.free, cost)
+    (budget,) = request.budgets(toy.coupling.free, cost)
     assert budget.target * 0.75 <= budget.total(cost, widths) <= budget.target
     with pytest.raises(InputError, match="of the macs"):
         made.widths(replace(request, macs=1e-3))
@@ -179,10 +181,8 @@ def test_a_budget_is_met_by_one_threshold(share: float) -> None:
 
 def test_a_threshold_takes_the_same_share_of_every_curve() -> None:
     toy = mlp(4, 10, 10, 3, samples=8)
-    request = Request(keep=1.0, allocate="tau")
-    made = Decider(toy.evidence, toy.coupling.free, "magnitude", None)
     first, second = (
-        made._option(request, group, np.asarray(loss, float))
+        Option(group, tuple(range(1, 11)), np.asarray(loss, float))
         for group, loss in zip(
             toy.coupling.free,
             ([10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0], [99, 9, 9, 9, 9, 0, 0, 0, 0, 0, 0]),
