@@ -30,7 +30,7 @@ demo: $(STAMP)  ## prune the bundled example, then evaluate and time it beside t
 	$(BIN)/mipack bench $(DIGITS)/model.onnx $(DEMO)/digits.pruned.onnx
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest -m "not heavy"
+	$(BIN)/python -m pytest -m "not heavy" -n 2 --dist loadfile
 
 test-heavy: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m heavy

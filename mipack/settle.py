@@ -15,8 +15,9 @@ import onnx_ir as ir
 from mipack.couple.cost import Beside, Cost
 from mipack.errors import InputError, VerificationError
 from mipack.gate import drop
-from mipack.graph.adjust import ensure_bias, names_of, node_names
+from mipack.graph.adjust import ensure_bias
 from mipack.graph.load import stored_bytes
+from mipack.graph.names import names_of, node_names
 from mipack.layout import Term
 from mipack.material import Material
 from mipack.options import Stopwatch

@@ -96,17 +96,6 @@ def ensure_bias(graph: ir.Graph, linear: Linear, node: ir.Node, taken: set[str |
     return name
 
 
-def names_of(graph: ir.Graph) -> set[str | None]:
-    """Every value name in a graph."""
-    made = {value.name for node in graph.all_nodes() for value in node.outputs}
-    return made | set(graph.initializers) | {value.name for value in graph.inputs}
-
-
-def node_names(graph: ir.Graph) -> dict[str, ir.Node]:
-    """Nodes of the main graph by name."""
-    return {node.name or "": node for node in graph}
-
-
 def make_overridable(model: ir.Model, names: Iterable[str]) -> None:
     """List initializers among the inputs: a run may feed other values for them."""
     listed = {value.name for value in model.graph.inputs}

@@ -1,6 +1,8 @@
-"""Names that are new to a file."""
+"""Names in a file, and names that are new to it."""
 
 from __future__ import annotations
+
+import onnx_ir as ir
 
 
 def fresh_name(base: str, taken: set[str | None]) -> str:
@@ -11,3 +13,14 @@ def fresh_name(base: str, taken: set[str | None]) -> str:
         name = f"{base}.{count}"
     taken.add(name)
     return name
+
+
+def names_of(graph: ir.Graph) -> set[str | None]:
+    """Every value name in a graph."""
+    made = {value.name for node in graph.all_nodes() for value in node.outputs}
+    return made | set(graph.initializers) | {value.name for value in graph.inputs}
+
+
+def node_names(graph: ir.Graph) -> dict[str, ir.Node]:
+    """Nodes of the main graph by name."""
+    return {node.name or "": node for node in graph}

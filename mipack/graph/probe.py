@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from mipack.errors import InputError
 from mipack.graph.bodies import bodies, captured, reads, run_bodies
+from mipack.graph.exact import exact
 from mipack.graph.load import EXTERNAL_ABOVE, runnable, to_proto, weight_bytes
 from mipack.layout import Size
 from mipack.runtime.session import Arrays, Feeds, Session
@@ -139,6 +140,7 @@ def session_with(
     model: ir.Model, taps: Sequence[str], *, optimize: bool = True, provider: str = "cpu"
 ) -> Session:
     """A session whose outputs include some inner tensors."""
+    model = model if optimize else exact(model)
     if weight_bytes(model) < EXTERNAL_ABOVE:
         proto = to_proto(model)
         _expose(proto, taps)

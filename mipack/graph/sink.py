@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from mipack.graph.adjust import add_weight, names_of
+from mipack.graph.adjust import add_weight
 from mipack.graph.demand import Demand, Demands
-from mipack.graph.names import fresh_name
+from mipack.graph.names import fresh_name, names_of
 from mipack.graph.selection import Narrowing, Part, Picks, Selection, Told, places
 
 Array = np.ndarray[Any, Any]

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from mipack.graph.adjust import add_weight, names_of
-from mipack.graph.names import fresh_name
+from mipack.graph.adjust import add_weight
+from mipack.graph.names import fresh_name, names_of
 from mipack.graph.probe import Probe
 from mipack.layout import UNIT, Size
 from mipack.terms import runs

@@ -30,7 +30,8 @@ from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import BatchLike, row_owners
 from mipack.couple.solve import Coupling
-from mipack.graph.adjust import ensure_bias, names_of, node_names, set_weight, value_of
+from mipack.graph.adjust import ensure_bias, set_weight, value_of
+from mipack.graph.names import names_of, node_names
 from mipack.layout import size_of
 from mipack.refit.reach import sites_behind
 from mipack.refit.stepper import Stepper

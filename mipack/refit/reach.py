@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from mipack.calibrate.sites import Site
 from mipack.couple.solve import Coupling
-from mipack.graph.adjust import find_bias, node_names
+from mipack.graph.adjust import find_bias
 from mipack.graph.bodies import reads
+from mipack.graph.names import node_names
 from mipack.layout import size_of
 from mipack.surgery.keep import Keep
 

@@ -19,16 +19,10 @@ from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import Answers, BatchLike, crop
 from mipack.couple.solve import Coupling, Group
 from mipack.couple.zeros import silenced_by_weights
-from mipack.graph.adjust import (
-    ensure_bias,
-    make_overridable,
-    names_of,
-    node_names,
-    set_weight,
-    value_of,
-)
+from mipack.graph.adjust import ensure_bias, make_overridable, set_weight, value_of
 from mipack.graph.bodies import reads
 from mipack.graph.load import runnable
+from mipack.graph.names import names_of, node_names
 from mipack.layout import Term, leaves
 from mipack.runtime.session import Session
 from mipack.select.eliminate import Ranking

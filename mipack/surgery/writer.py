@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from mipack.graph.adjust import add_weight, names_of
+from mipack.graph.adjust import add_weight
 from mipack.graph.bodies import graph_of
-from mipack.graph.names import fresh_name
+from mipack.graph.names import fresh_name, names_of
 
 Emit = Callable[..., ir.Value]
 """(op, inputs, **integer attributes) -> the result of a new node."""

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from mipack.couple.solve import Coupling
 from mipack.errors import VerificationError
+from mipack.graph.exact import exact
 from mipack.graph.load import runnable
 from mipack.runtime.session import Feeds, Session
 from mipack.surgery.keep import Keep
@@ -48,9 +49,9 @@ def prove(coupling: Coupling, keep: Keep, pruned: ir.Model, batches: Iterable[Fe
     Raises VerificationError where they disagree, naming the output and the error.
     """
     silent = masked(coupling, keep)
-    with runnable(pruned) as source:
+    with runnable(exact(pruned)) as source:
         ours = Session(source, optimize=False)
-    with runnable(silent) as source:
+    with runnable(exact(silent)) as source:
         oracle = Session(source, optimize=False)
     tolerance = tolerance_of(coupling)
     errors: dict[str, float] = {}
@@ -86,7 +87,7 @@ def tolerance_of(coupling: Coupling) -> float:
 
 def farthest(first: ir.Model, second: ir.Model, batches: Iterable[Feeds]) -> float:
     """The largest relative error of any output between two models of one signature."""
-    with runnable(first) as one, runnable(second) as other:
+    with runnable(exact(first)) as one, runnable(exact(second)) as other:
         sessions = [Session(source, optimize=False) for source in (one, other)]
     errors = [0.0]
     for feeds in batches:

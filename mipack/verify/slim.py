@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from mipack.data.synthetic import dim_sizes, resize_feeds
 from mipack.errors import InputError, MipackError
+from mipack.graph.exact import exact
 from mipack.graph.feeds import GROW, probed
 from mipack.graph.load import runnable, signature
 from mipack.graph.probe import Probe
@@ -81,7 +82,7 @@ def _worst(before: ir.Model, after: ir.Model, tried: Sequence[Feeds]) -> tuple[f
     """The largest error, and over how many runs: what the original refuses counts for nothing."""
     sessions = []
     for model in (before, after):
-        with runnable(model) as source:
+        with runnable(exact(model)) as source:
             sessions.append(Session(source, optimize=False))
     worst, runs = 0.0, 0
     for feeds in tried:

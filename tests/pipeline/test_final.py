@@ -10,7 +10,8 @@ import pytest
 from toys import Net, Toy
 
 from mipack.errors import VerificationError
-from mipack.graph.adjust import add_weight, node_names, set_weight, value_of
+from mipack.graph.adjust import add_weight, set_weight, value_of
+from mipack.graph.names import node_names
 from mipack.refit.bottom_up import local
 from mipack.refit.choose import Candidate, Choice
 from mipack.result import Check

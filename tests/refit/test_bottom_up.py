@@ -11,7 +11,8 @@ import pytest
 import torch
 from toys import Array, Net, Toy, cnn, mlp, run
 
-from mipack.graph.adjust import node_names, value_of
+from mipack.graph.adjust import value_of
+from mipack.graph.names import node_names
 from mipack.refit import bottom_up as module
 from mipack.refit.bottom_up import Refitted, bottom_up, local, refit_sites
 from mipack.surgery.cut import cut

@@ -11,9 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 from toys import Array, Net, cnn
 
-from mipack.graph.adjust import node_names, set_weight
+from mipack.graph.adjust import set_weight
 from mipack.graph.canonical import canonical
 from mipack.graph.load import from_proto
+from mipack.graph.names import node_names
 from mipack.graph.probe import exposed
 from mipack.refit.stepper import Stepper, frontier_bytes
 
