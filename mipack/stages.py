@@ -11,10 +11,10 @@ from mipack.data.dataset import Dataset
 from mipack.errors import InputError
 from mipack.evaluate.compare import evaluate
 from mipack.graph.load import runnable
+from mipack.graph.stepper import frontier_bytes
 from mipack.material import Material
 from mipack.refit.bottom_up import bottom_up, local
 from mipack.refit.choose import Candidate, Choice, best
-from mipack.refit.stepper import frontier_bytes
 from mipack.select.decide import Decider
 from mipack.select.evidence import Evidence
 from mipack.select.request import Request

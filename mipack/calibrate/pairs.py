@@ -34,8 +34,8 @@ class Operand:
 
     @property
     def key(self) -> str:
-        """Its name in a moments file."""
-        return f"{self.name}:{self.axis}"
+        """Its name in a moments file; two groups of one axis may have other contexts."""
+        return f"{self.name}:{self.axis}:{self.group.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,9 @@ from mipack.calibrate.taps import BatchLike, row_owners
 from mipack.couple.solve import Coupling
 from mipack.graph.adjust import ensure_bias, set_weight, value_of
 from mipack.graph.names import names_of, node_names
+from mipack.graph.stepper import Stepper
 from mipack.layout import size_of
 from mipack.refit.reach import sites_behind
-from mipack.refit.stepper import Stepper
 from mipack.surgery.branches import constant_of
 from mipack.surgery.keep import Keep
 
@@ -294,7 +294,8 @@ def _sums(
     rows: RowMap,
 ) -> tuple[_Sums, _Sums]:
     """The sums over the first `fitted` batches and over the rest."""
-    wants, gots = dense.peek([gap.dense]), ours.peek(filter(None, [gap.ours, gap.x]))
+    wants = dense.peek([gap.dense], settled=True)
+    gots = ours.peek(filter(None, [gap.ours, gap.x]))
     sums: list[_Sums] = []
     for k, (batch, want, got) in enumerate(zip(batches, wants, gots, strict=True)):
         x, missing = gap.batch(want[gap.dense], got, rows, batch)

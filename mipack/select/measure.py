@@ -2,14 +2,14 @@
 
 A group is cut alone at two widths and, where it may go, entirely; its readers are locally refitted
 and the model is run on calibration samples. Where every reader is a linear site, that is the
-original with other weights (fed in place of its initializers, one session for all), and so it is
-where zero weights silence what only products of activations read; elsewhere a masked model is
-built.
+original with other weights, fed in place of its initializers from where it first reads one of them;
+so it is where zero weights silence what only products of activations read; elsewhere a masked model
+is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,11 @@ from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import Answers, BatchLike, crop
 from mipack.couple.solve import Coupling, Group
 from mipack.couple.zeros import silenced_by_weights
-from mipack.graph.adjust import ensure_bias, make_overridable, set_weight, value_of
+from mipack.graph.adjust import ensure_bias, set_weight, value_of
 from mipack.graph.bodies import reads
 from mipack.graph.load import runnable
 from mipack.graph.names import names_of, node_names
+from mipack.graph.stepper import Stepper
 from mipack.layout import Term, leaves
 from mipack.runtime.session import Session
 from mipack.select.eliminate import Ranking
@@ -62,27 +63,52 @@ class Meter:
         weights = [site.linear.w for site in evidence.sites]
         own = [name for names in self._made.values() for name in names]
         fed = dict.fromkeys([*weights, *self._bias.values(), *own])
-        make_overridable(self._model, fed)
         self._start = {name: value_of(graph, name) for name in fed}
-        with runnable(self._model) as source:
-            self._session = Session(source)
+        self._nodes = list(graph)
+        self._order = {node: k for k, node in enumerate(self._nodes)}
+        self._walk, self._at = self._from_the_start(), 0
+        self._rest: tuple[Term, Session] | None = None
 
     def kl(self, group: Group, kept: Array) -> float:
         """Mean nats per sample between the original and itself with one group cut."""
         changed = self._weights(group, kept)
-        session = self._session
         if group.atom in self._made:
             changed |= self._zeroed(group, kept)
-        elif not covered(self._evidence.coupling, group):
+        if group.atom in self._made or covered(self._evidence.coupling, group):
+            session, feeds = self._from_first_change(group, changed)
+        else:
             session, changed = self._silenced(group, kept, changed), {}
+            feeds = [dict(batch.feeds) for batch in self._batches]
         head = self._known.head
         assert head is not None
         total, samples = 0.0, 0
-        for batch, want in zip(self._batches, self._known.outputs, strict=True):
-            got = crop(session.run({**batch.feeds, **changed}, [head.name]), batch)
+        for batch, given, want in zip(self._batches, feeds, self._known.outputs, strict=True):
+            got = crop(session.run({**given, **changed}, [head.name]), batch)
             total += float(head.divergence(want[head.name], got[head.name]).sum())
             samples += batch.samples
         return total / max(samples, 1)
+
+    def _from_the_start(self) -> Stepper:
+        return Stepper(self._model, [batch.feeds for batch in self._batches])
+
+    def _from_first_change(
+        self, group: Group, changed: Collection[str]
+    ) -> tuple[Session, list[dict[str, Array]]]:
+        """The rest of the model behind the first node that reads a weight which changes, and what
+        it reads of the batches. Groups are best measured in the order of the graph."""
+        head = self._known.head
+        assert head is not None
+        initializers = self._model.graph.initializers
+        readers = [node for name in changed for node, _ in initializers[name].uses()]
+        first = min(self._order.get(node, 0) for node in readers)  # 0: inside a body
+        if first < self._at:
+            self._walk, self._rest = self._from_the_start(), None
+        if first != self._at:
+            self._walk.move_before(self._nodes[first])
+        self._at = first
+        if self._rest is None or self._rest[0] != group.atom:
+            self._rest = group.atom, self._walk.session([head.name], list(changed))
+        return self._rest[1], self._walk.values
 
     def _weights(self, group: Group, kept: Array) -> dict[str, Array]:
         changed: dict[str, Array] = {}

@@ -16,7 +16,7 @@ from mipack.graph.canonical import canonical
 from mipack.graph.load import from_proto
 from mipack.graph.names import node_names
 from mipack.graph.probe import exposed
-from mipack.refit.stepper import Stepper, frontier_bytes
+from mipack.graph.stepper import Stepper, frontier_bytes
 
 Feeds = list[Mapping[str, Array]]
 

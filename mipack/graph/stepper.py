@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from mipack.graph.adjust import make_overridable
 from mipack.graph.bodies import reads
 from mipack.graph.load import runnable
 from mipack.runtime.session import Session
@@ -37,19 +38,29 @@ class Stepper:
             for old, new in zip(self._cache, found, strict=True)
         ]
 
-    def peek(self, names: Iterable[str]) -> list[dict[str, Array]]:
-        """These values for every batch, computed from the frontier, which stays."""
+    @property
+    def values(self) -> list[dict[str, Array]]:
+        """The frontier of every batch."""
+        return self._cache
+
+    def peek(self, names: Iterable[str], *, settled: bool = False) -> list[dict[str, Array]]:
+        """These values for every batch, computed from the frontier, which stays; `settled` where
+        no weight before them is going to change: then moving on need not compute them again."""
         wanted = list(dict.fromkeys(names))
         inner = [name for name in wanted if name not in self._cache[0]]
         if not inner:
             return [{name: batch[name] for name in wanted} for batch in self._cache]
-        session = self._session(inner)
-        return [
-            {name: batch[name] for name in wanted if name in batch} | session.run(batch, inner)
-            for batch in self._cache
-        ]
+        session = self.session(inner)
+        found = [session.run(batch, inner) for batch in self._cache]
+        seen = zip(self._cache, found, strict=True)
+        values = [{n: batch[n] for n in wanted if n in batch} | new for batch, new in seen]
+        if settled:
+            for batch, new in zip(self._cache, found, strict=True):
+                batch.update(new)
+        return values
 
-    def _session(self, outputs: Sequence[str]) -> Session:
+    def session(self, outputs: Sequence[str], fed: Sequence[str] = ()) -> Session:
+        """From the frontier to some values; `fed` initializers may be given other values."""
         part = ir.convenience.extract(self._model.graph, self._needed(outputs), list(outputs))
         for value in part.inputs:
             array = self._cache[0][value.name or ""]
@@ -58,7 +69,9 @@ class Stepper:
         for value in part.outputs:
             value.shape = None
         part.opset_imports.update(self._model.graph.opset_imports)
-        with runnable(ir.Model(part, ir_version=self._model.ir_version)) as source:
+        model = ir.Model(part, ir_version=self._model.ir_version)
+        make_overridable(model, [name for name in fed if name in part.initializers])
+        with runnable(model) as source:
             return Session(source)
 
     def _needed(self, outputs: Sequence[str]) -> list[str]:
