@@ -124,13 +124,8 @@ class Runner:
             raise Failed("this mipack has no step against unread work")
         path = model.with_suffix(".unread.onnx")
         if not path.exists():
-            data = samples_of(self.task, self.out, 0, self.samples)
             part = model.with_suffix(".part.onnx")
-            tell = [*self.task.reading, "--tokenizer", self.task.model.parent / "tokenizer.json"]
-            tell = tell if self.task.kind == "text" else list(self.task.reading)
-            command = ["prune", model, "--calib", data.plain, *tell, "--keep", "1", "--no-refit"]
-            mipack(*command, "-o", part, "--force")
-            part.with_suffix(".plan.json").unlink(missing_ok=True)
+            mipack("slim", model, "-o", part, "--force")
             part.replace(path)
         return path, {**run, **self.cost.shares(path)}
 
@@ -174,8 +169,18 @@ class Runner:
         self, method: Method, budget: float, seed: int, data: Samples, out: Path
     ) -> dict[str, Any]:
         settings, search = self.settings(method, budget)
-        record = self._script(method, budget, seed, data, out, settings)
+        best = self.choices(method, budget).with_suffix(".best.onnx")
+        if seed == 0 and best.exists():  # made while its settings were chosen, on the same data
+            best.replace(out)
+            record = min(search["tried"], key=lambda tried: float(tried["kl"]))
+        else:
+            record = self._script(method, budget, seed, data, out, settings)
         return {**record, "settings": settings, "search": search}
+
+    def choices(self, method: Method, budget: float) -> Path:
+        """Where a peer's search for settings is written down."""
+        stem = f"{self.task.name}-{method.name}-{budget:g}-{self.samples}"
+        return self.out / "choices" / f"{stem}.json"
 
     def settings(self, method: Method, budget: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """A peer's best settings at a budget: the smallest divergence on the `choose` rows, with
@@ -183,14 +188,16 @@ class Runner:
         candidates = list(method.candidates[self.task.kind](budget))
         if len(candidates) == 1:
             return dict(candidates[0]), {}
-        stem = f"{self.task.name}-{method.name}-{budget:g}-{self.samples}"
-        path = self.out / "choices" / f"{stem}.json"
+        path = self.choices(method, budget)
         search = read_json(path) or {"tried": []}
         data = samples_of(self.task, self.out, 0, self.samples)
-        scratch = self.out / "choices" / f"{stem}.onnx"
+        scratch = path.with_suffix(".onnx")
         scratch.parent.mkdir(parents=True, exist_ok=True)
         for settings in candidates[len(search["tried"]) :]:
-            search["tried"].append(self._candidate(method, budget, data, scratch, settings))
+            found = self._candidate(method, budget, data, scratch, settings)
+            if found["kl"] < min([float("inf"), *(tried["kl"] for tried in search["tried"])]):
+                scratch.replace(path.with_suffix(".best.onnx"))
+            search["tried"].append(found)
             replace(path, json.dumps(search))
         scratch.unlink(missing_ok=True)
         kls = [found["kl"] for found in search["tried"]]

@@ -15,6 +15,7 @@ from mipack.graph.stepper import frontier_bytes
 from mipack.material import Material
 from mipack.refit.bottom_up import bottom_up, local
 from mipack.refit.choose import Candidate, Choice, best
+from mipack.select.criteria import REPAIRING
 from mipack.select.decide import Decider
 from mipack.select.evidence import Evidence
 from mipack.select.request import Request
@@ -39,8 +40,11 @@ def refitted(material: Material, evidence: Evidence | None, keep: Keep, plain: i
             hint="give --calib DATA, --moments FILE, or --no-refit",
         )
     coupling = material.prepared.coupling
-    start = local(coupling, evidence.sites, keep, plain, evidence.calibration)
+    repair = material.options.criterion in REPAIRING
+    start = local(coupling, evidence.sites, keep, plain, evidence.calibration, repair=repair)
     candidates = [first, Candidate("local", start.model, start.changed)]
+    if repair:
+        return best(candidates, known, material.held_out if material.fit else [])
     if material.fit is None:
         material.warn("refitted locally from saved moments; with --calib it is done bottom-up")
         return Choice(candidates[-1], {})

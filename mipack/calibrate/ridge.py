@@ -45,12 +45,28 @@ def absorb(moments: Moments, weight: Array, kept: Array) -> tuple[Array, Array]:
     return weight[kept] + gain, lost - moments.mean[kept] @ gain
 
 
+def repaired(moments: Moments, weight: Array, kept: Array, new: Array) -> Array:
+    """A refitted weight whose every output has the variance of the original's: least squares leaves
+    less, by what survivors cannot tell. weight [n, m], new [kept, m]."""
+    if not moments.full or not len(kept):
+        return new
+    covariance = moments.covariance()
+    before = np.einsum("im,ij,jm->m", weight, covariance, weight, optimize=True)
+    inner = covariance[np.ix_(kept, kept)]
+    after = np.einsum("im,ij,jm->m", new, inner, new, optimize=True)
+    told = after > 1e-6 * np.maximum(before, 1e-30)
+    return new * np.sqrt(np.where(told, before, 1.0) / np.where(told, after, 1.0))
+
+
 def absorb_together(
-    own: Sequence[Moments], weight: Array, kept: Array
+    own: Sequence[Moments], weight: Array, kept: Array, *, repair: bool = False
 ) -> tuple[Array, list[Array]]:
     """`absorb` for readers that share a weight: one regression over the rows of all, and for each
-    a change of the bias by its own means."""
-    new, _ = absorb(reduce(Moments.merge, own), weight, kept)
+    a change of the bias by its own means; with `repair` outputs keep their variance."""
+    every = reduce(Moments.merge, own)
+    new, _ = absorb(every, weight, kept)
+    if repair:
+        new = repaired(every, weight, kept, new)
     cut = np.setdiff1d(np.arange(len(weight)), kept)
     gain = new - weight[kept]
     return new, [m.mean[cut] @ weight[cut] - m.mean[kept] @ gain for m in own]

@@ -73,12 +73,18 @@ def _uses(coupling: Coupling, site: Site) -> int:
 
 
 def local(
-    coupling: Coupling, sites: Sequence[Site], keep: Keep, cut: ir.Model, calibration: Calibration
+    coupling: Coupling,
+    sites: Sequence[Site],
+    keep: Keep,
+    cut: ir.Model,
+    calibration: Calibration,
+    *,
+    repair: bool = False,
 ) -> Refitted:
     """Readers absorb what survivors tell of the cut units; from moments of the original alone.
 
     Readers that share a weight are one regression over the rows of all, each with a bias of its
-    own.
+    own; with `repair` every output gets its variance back.
     """
     model = _copy(cut)
     graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
@@ -91,7 +97,7 @@ def local(
         first, old = readers[0], coupling.constants[readers[0].linear.w]
         own = [calibration.moments[site.name] for site in readers]
         kept = kept_features(coupling, first, keep)
-        new, shifts = absorb_together(own, first.matrix(old), kept)
+        new, shifts = absorb_together(own, first.matrix(old), kept, repair=repair)
         for site, shift in zip(readers, shifts, strict=True):
             outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
             if len(kept):

@@ -30,7 +30,7 @@ from mipack.select.budget import Budget, Option
 from mipack.select.criteria import CRITERIA
 from mipack.select.eliminate import Ranking
 from mipack.select.evidence import Evidence
-from mipack.select.measure import Curve, calibrated
+from mipack.select.measure import Alone, Curve, alone, calibrated, common_level
 from mipack.select.plan import GroupPlan, kept_units
 from mipack.select.request import Request
 from mipack.select.steps import fast, step_of, timed_step
@@ -75,19 +75,18 @@ class Decider:
             self._spent = self.cost.adding("macs", spent)
         self._criterion = CRITERIA[criterion]
         self.rankings: dict[Term, Ranking] = {}
-        self.curves: dict[Term, Curve] = {}
-        for group in self._groups:
-            ranking = self._criterion(evidence, group, {})
-            measure = None if meter is None else _bound(meter, group)
-            self.rankings[group.atom] = ranking
-            whole = removable(evidence.coupling, group)
-            self.curves[group.atom] = calibrated(ranking, measure, removable=whole)
+        measured: dict[Term, Alone | None] = {}
+        for group in (*self._groups, *self._averaged):
+            ranking = self.rankings[group.atom] = self._criterion(evidence, group, {})
+            if meter is not None and group in self._groups:
+                whole = removable(evidence.coupling, group)
+                measured[group.atom] = alone(ranking, _bound(meter, group), removable=whole)
             advance(1)
-        for group in self._averaged:
-            ranking = self._criterion(evidence, group, {})
-            self.rankings[group.atom] = ranking
-            self.curves[group.atom] = calibrated(ranking, None)
-            advance(1)
+        level = common_level((self.rankings[atom], found) for atom, found in measured.items())
+        self.curves = {
+            atom: calibrated(ranking, measured.get(atom), level)
+            for atom, ranking in self.rankings.items()
+        }
 
     def held(self, request: Request) -> dict[Term, int]:
         """The widths of what is averaged over: a share of each."""

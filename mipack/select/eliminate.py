@@ -93,6 +93,8 @@ class Ranking:
 
     order: Array
     loss: Array
+    nats: bool = False
+    """Whether losses are nats per sample; else they compare within the group alone."""
 
     def keep(self, width: int) -> Array:
         """The units that stay at this width, ascending: [contexts.., width]."""

@@ -9,7 +9,7 @@ is built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,10 @@ from mipack.surgery.mask import masked
 
 SHARES = (0.5, 0.25)
 """The widths at which a group is cut alone."""
+TRUST = 0.5
+"""How far a measured ratio counts against what all groups have in common."""
+FLOOR = 1e-9
+"""Nats: less is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,28 +193,52 @@ def _carries(axes: Sequence[object], group: Group) -> bool:
     return any(group.atom in leaves(term) for term in axes)  # type: ignore[arg-type]
 
 
-def calibrated(
-    ranking: Ranking, meter: Callable[[Array], float] | None, *, removable: bool = False
-) -> Curve:
-    """The ranking's losses, scaled by measured KL; without a meter they stay as they are.
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What cutting one group alone costs: measured over predicted at each of some widths
+    (descending), and nats per sample where keeping nothing is a choice."""
 
-    That of keeping nothing is measured itself where that is a choice (`removable`).
-    """
-    units = ranking.order.shape[-1]
-    loss = np.minimum.accumulate(ranking.loss)
-    if meter is None:
-        return Curve(loss, ())
+    widths: tuple[int, ...]
+    ratios: tuple[float, ...]
+    nothing: float | None = None
+
+
+def alone(
+    ranking: Ranking, meter: Callable[[Array], float], *, removable: bool = False
+) -> Alone | None:
+    """Measure a ranking; None where it says that no width costs anything."""
+    units, loss = ranking.order.shape[-1], np.minimum.accumulate(ranking.loss)
     widths = sorted({max(1, round(share * units)) for share in SHARES}, reverse=True)
     widths = [w for w in widths if loss[w] > 0]  # what is said to cost nothing has no scale
     if not widths:
+        return None
+    ratios = [max(meter(ranking.keep(w)), FLOOR) / max(float(loss[w]), FLOOR) for w in widths]
+    return Alone(tuple(widths), tuple(ratios), meter(ranking.keep(0)) if removable else None)
+
+
+def common_level(measured: Iterable[tuple[Ranking, Alone | None]]) -> float:
+    """The mean log ratio of all groups whose losses are predicted in nats; 0 where none are."""
+    logs = [np.log(found.ratios) for ranking, found in measured if found and ranking.nats]
+    return float(np.concatenate(logs).mean()) if logs else 0.0
+
+
+def calibrated(ranking: Ranking, measured: Alone | None, level: float = 0.0) -> Curve:
+    """The ranking's losses, scaled by what was measured; without that they stay as they are.
+
+    Where losses are predicted in nats, ratios are drawn halfway to the `level` that all groups have
+    in common: what a group costs alone, on few samples, tells of what it costs beside the others
+    no better than the prediction does.
+    """
+    loss = np.minimum.accumulate(ranking.loss)
+    if measured is None:
         return Curve(loss, ())
-    floor = 1e-9
-    measured = [max(meter(ranking.keep(width)), floor) for width in widths]
-    ratios = [m / max(float(loss[w]), floor) for m, w in zip(measured, widths, strict=True)]
-    k = np.clip(np.arange(units + 1), widths[-1], widths[0])
-    order = np.argsort(widths)
-    logs = np.interp(np.log(k), np.log(np.array(widths)[order]), np.log(np.array(ratios)[order]))
-    scaled = np.minimum.accumulate(loss * np.exp(logs))
-    if removable:  # predicted too low by up to an order, where it was measured on MiniLM
-        scaled[0] = max(meter(ranking.keep(0)), float(scaled[1]))
-    return Curve(np.maximum(scaled, 0.0), tuple(ratios))
+    logs = np.log(measured.ratios)
+    if ranking.nats:
+        logs = level + TRUST * (logs - level)
+    widths = np.array(measured.widths)
+    k = np.clip(np.arange(len(loss)), widths[-1], widths[0])
+    along = np.interp(np.log(k), np.log(widths[::-1]), logs[::-1])
+    scaled = np.minimum.accumulate(loss * np.exp(along))
+    if measured.nothing is not None:  # predicted too low by up to an order on MiniLM
+        scaled[0] = max(measured.nothing, float(scaled[1]))
+    return Curve(np.maximum(scaled, 0.0), measured.ratios)

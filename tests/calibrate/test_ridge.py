@@ -10,7 +10,7 @@ from toys import Array
 
 from mipack.calibrate import ridge
 from mipack.calibrate.moments import Moments
-from mipack.calibrate.ridge import absorb, regularised, shrinkage
+from mipack.calibrate.ridge import absorb, absorb_together, regularised, shrinkage
 
 
 def moments_of(x: Array, *, full: bool = True) -> Moments:
@@ -110,3 +110,16 @@ def test_shrinkage_grows_with_features_per_row(count: float, features: int) -> N
 def test_a_site_without_rows_survives() -> None:
     new, shift = absorb(moments_of(np.zeros((0, 4))), np.ones((4, 2)), np.array([1]))
     assert np.isfinite(new).all() and np.isfinite(shift).all()
+
+
+@pytest.mark.parametrize("width", [1, 4, 7])
+def test_repair_gives_every_output_its_mean_and_variance_back(width: int) -> None:
+    x = rows(3)
+    weight, kept = np.random.default_rng(4).standard_normal((8, 5)), np.arange(width)
+    weight[:, 2] = 0.0  # an output of no variance stays one
+    (new, (shift,)) = absorb_together([moments_of(x)], weight, kept, repair=True)
+    (least, _) = absorb_together([moments_of(x)], weight, kept)
+    y, ours = x @ weight, x[:, kept] @ new + shift
+    np.testing.assert_allclose(ours.mean(0), y.mean(0), atol=1e-9)
+    np.testing.assert_allclose(ours.var(0), y.var(0), atol=1e-9)
+    assert ((x[:, kept] @ least).var(0) <= y.var(0) + 1e-9).all()

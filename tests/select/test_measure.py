@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from mipack.refit.bottom_up import local
 from mipack.refit.choose import divergence
 from mipack.select.criteria import magnitude
 from mipack.select.eliminate import Ranking
-from mipack.select.measure import SHARES, Meter, calibrated, covered
+from mipack.select.measure import SHARES, Meter, alone, calibrated, common_level, covered
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 
@@ -49,7 +51,9 @@ def test_the_curve_of_what_may_go_ends_at_what_that_costs() -> None:
     ranking = Ranking(np.arange(8), np.linspace(1, 0, 9))
     for none in (3.0, 1e-3):
         meter = lambda kept, none=none: 0.1 if len(kept) else none  # noqa: E731
-        curve, plain = (calibrated(ranking, meter, removable=may) for may in (True, False))
+        curve, plain = (
+            calibrated(ranking, alone(ranking, meter, removable=may)) for may in (True, False)
+        )
         assert curve.loss[0] == max(none, curve.loss[1]) and (np.diff(curve.loss) <= 0).all()
         assert (curve.loss[1:] == plain.loss[1:]).all()
 
@@ -179,7 +183,8 @@ def ranking(steps: list[float]) -> Ranking:
 @settings(max_examples=100, deadline=None)
 def test_a_calibrated_curve_falls_to_zero(steps: list[float], answers: list[float]) -> None:
     replies = iter(answers)
-    curve = calibrated(ranking(steps), lambda kept: next(replies))
+    made = ranking(steps)
+    curve = calibrated(made, alone(made, lambda kept: next(replies)))
     assert curve.loss.shape == (len(steps) + 1,)
     assert (np.diff(curve.loss) <= 0).all() and curve.loss[-1] == 0
     assert np.isfinite(curve.loss).all()
@@ -192,7 +197,7 @@ def test_a_curve_passes_through_what_was_measured(units: int, scale: float, stee
     wide, narrow = (max(1, round(share * units)) for share in SHARES)
     truth = {wide: scale * float(made.loss[wide])}
     truth[narrow] = max(truth[wide], scale * steeper * float(made.loss[narrow]))
-    curve = calibrated(made, lambda kept: truth[len(kept)])
+    curve = calibrated(made, alone(made, lambda kept: truth[len(kept)]))
     for width, value in truth.items():
         assert curve.loss[width] == pytest.approx(value, rel=1e-6)
     assert len(curve.ratios) == len(truth)
@@ -209,7 +214,7 @@ def test_a_meter_in_nats_makes_groups_comparable() -> None:
     made = ranking([0.1, 0.2, 0.3, 0.9])
     double = Ranking(made.order, 2 * made.loss)
     meter = lambda kept: 1.0 / len(kept)  # noqa: E731
-    np.testing.assert_allclose(calibrated(made, meter).loss, calibrated(double, meter).loss)
+    np.testing.assert_allclose(*(calibrated(r, alone(r, meter)).loss for r in (made, double)))
 
 
 def test_a_masked_group_without_refit_needs_no_new_bias() -> None:
@@ -217,3 +222,16 @@ def test_a_masked_group_without_refit_needs_no_new_bias() -> None:
     toy = products(bias=False, reader=True)
     meter = Meter(toy.evidence, toy.known, toy.batches, False)
     assert meter.kl(toy.group("left"), np.arange(6)) > 0
+
+
+def test_what_is_in_nats_is_drawn_to_the_common_level() -> None:
+    rankings = [replace(ranking([1.0] * 8), nats=True), replace(ranking([2.0] * 8), nats=True)]
+    found = [
+        alone(r, lambda kept, f=f: f * (8 - len(kept)))
+        for r, f in zip(rankings, (4.0, 2.0), strict=True)
+    ]
+    level = common_level(zip(rankings, found, strict=True))
+    assert level == pytest.approx(np.log(2.0))  # ratios 4 and 1
+    first, second = (calibrated(r, a, level) for r, a in zip(rankings, found, strict=True))
+    np.testing.assert_allclose(first.loss, rankings[0].loss * 2 * np.sqrt(2))
+    np.testing.assert_allclose(second.loss, rankings[1].loss * np.sqrt(2))

@@ -32,6 +32,9 @@ OF_GRADIENTS = ("taylor", "fisher")
 OF_SIGNAL = ("mi",)
 """Criteria that `--signal` speaks to."""
 
+REPAIRING = ("sdp",)
+"""Criteria whose refit is least squares per layer and then gives outputs their variance back."""
+
 OF_WEIGHTS = ("magnitude", "magnitude-l1", "random")
 """Criteria that need no data."""
 
@@ -49,4 +52,5 @@ __all__ = [
     "OF_WEIGHTS",
     "OPTIONS",
     "PREDICTORS",
+    "REPAIRING",
 ]

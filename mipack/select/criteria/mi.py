@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mipack.calibrate.sites import Array, blocks_at
 from mipack.couple.solve import Group
@@ -32,4 +33,7 @@ def mi(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Rank
     ]
     if not stakes:
         return products(evidence, group) or magnitude(evidence, group, preserved)
-    return eliminate(stakes, group.size, group.shape[:-1])
+    known = evidence.signal == "fisher" and all(
+        evidence.fisher(site) is not None for site in evidence.readers(group)
+    )
+    return replace(eliminate(stakes, group.size, group.shape[:-1]), nats=known)

@@ -72,7 +72,7 @@ class Layer:
 class Searched(Ranking):
     """A ranking whose every width is improved by exchanges."""
 
-    layers: Sequence[Layer]
+    layers: Sequence[Layer] = ()
 
     def keep(self, width: int) -> Array:
         """The units that stay at this width, ascending."""
@@ -98,7 +98,7 @@ def obs(evidence: Evidence, group: Group, preserved: Mapping[str, Array]) -> Ran
         covariance = damped(m)
         beside = np.setdiff1d(np.arange(len(w)), b)
         layers.append(Layer(covariance, covariance @ w, b, beside))
-    return Searched(ranking.order, ranking.loss, layers)
+    return Searched(ranking.order, ranking.loss, layers=layers)
 
 
 def exchanged(layers: Sequence[Layer], kept: Array) -> Array:

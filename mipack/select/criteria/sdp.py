@@ -15,7 +15,8 @@ diagonal    off-diagonal terms of C are those of the original, which is not to b
 layer       the outputs of the readers, not only those of the last layer
 objective   squares of C_jj instead of (1 - C_jj)^2, whose slope is 0 where nothing is cut yet
 refit       least squares, then every output gets the original's variance back, which least squares
-            takes from it: `--repair-variance`
+            takes from it (`calibrate.ridge.repaired`); no walk through the layers after that, for
+            it is least squares again
 """
 
 from __future__ import annotations
