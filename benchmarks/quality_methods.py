@@ -18,6 +18,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "mi-identity": ("--signal", "identity"),
     "mi-logits": ("--signal", "logits"),
     "mi-mixed": ("--signal", "mixed"),
+    "mi-rounds": ("--iterations", "3"),
     "uniform": ("--allocate", "uniform"),
     "mi-layerwise": ("--criterion", "mi-layerwise"),
     "mipp": ("--criterion", "mipp"),
@@ -72,7 +73,7 @@ def _heads(budget: float) -> list[Settings]:
     return [
         {"heads": heads / 12}
         for heads in range(12)
-        if abs(heads / 12 - (0.85 - budget)) < 0.09 and 1.5 * budget - (1 - heads / 12) / 2 > 0.02
+        if abs(heads / 12 - (0.85 - budget)) < 0.05 and 1.5 * budget - (1 - heads / 12) / 2 > 0.02
     ]
 
 

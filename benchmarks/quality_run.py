@@ -170,7 +170,9 @@ class Runner:
     ) -> dict[str, Any]:
         settings, search = self.settings(method, budget)
         best = self.choices(method, budget).with_suffix(".best.onnx")
-        if seed == 0 and best.exists():  # made while its settings were chosen, on the same data
+        if (
+            search and seed == 0 and best.exists()
+        ):  # made while its settings were chosen, on the same data
             best.replace(out)
             record = min(search["tried"], key=lambda tried: float(tried["kl"]))
         else:

@@ -34,7 +34,7 @@ _HOME = {  # public name -> its module; evaluate and bench, also packages here, 
     "VerificationError": "mipack.errors",
     "custom_ops": "mipack.runtime.session",
     "inspect": "mipack.front",
-    "prune": "mipack.pipeline",
+    "prune": "mipack.rounds",
     "why": "mipack.front",
 }
 

@@ -56,7 +56,7 @@ def prune(
     replay = load_plan(options.from_plan) if options.from_plan else None
     reset_peak_memory()
     with watch("load", say):
-        original, data = _read(model, calib, read or ReadOptions(), say)
+        original, data = opened(model, calib, read or ReadOptions(), say)
     with watch("probe and couple", say):
         prepared = prepare(original, data, allow_signature=options.allow_signature)
         file = Path(model) if isinstance(model, (str, Path)) else None
@@ -92,9 +92,10 @@ def prune(
     return _result(left, plan, before, after, measured, checks, watch, material, promises)
 
 
-def _read(
+def opened(
     model: Source | str, calib: Data | None, options: ReadOptions, say: Progress
 ) -> tuple[ir.Model, Dataset | None]:
+    """The model, and the data as the model takes it."""
     source = Path(model) if isinstance(model, str) else model
     original = open_model(source)
     if calib is None:

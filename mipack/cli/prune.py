@@ -107,6 +107,9 @@ class Choice:
     ] = None
     signal: Annotated[str, typer.Option(help="what counts in an output, or auto")] = "auto"
     allocate: Annotated[str, typer.Option(help="information, uniform or tau")] = "information"
+    iterations: Annotated[
+        int, typer.Option(help="select in N rounds, each by what the last one left", min=1)
+    ] = 1
     round_to: Annotated[
         int | None, typer.Option("--round", help="keep multiples of N units", metavar="N", min=1)
     ] = None
@@ -201,9 +204,9 @@ def prune(
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
         read = reading.read(samples=512)
-        from mipack import pipeline
+        from mipack import rounds
 
-        result = pipeline.prune(
+        result = rounds.prune(
             model,
             calib,
             read=read,
