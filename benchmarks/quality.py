@@ -1,7 +1,8 @@
 """How much quality each method leaves at equal cost, on two real models, beside every peer:
 
     python benchmarks/quality.py DATA --out DIR [--models minilm,resnet] [--methods all]
-        [--budgets 0.4,0.2] [--seeds 0,1,2] [--samples 512] [--judge validate] [--bench] [--unread]
+        [--budgets 0.4,0.2] [--seeds 0,1,2] [--samples 512] [--judge validate] [--candidates N]
+        [--bench] [--unread]
 
 DATA holds models/ and data/. Budgets are shares that stay: of the encoder's weight MatMuls for
 MiniLM, of all MACs for ResNet-56. Each method gets the same unlabelled samples of train (those that
@@ -9,7 +10,8 @@ need labels get them), is run in a process of its own, and is judged by the same
 validate` reads rows of train outside of every calibration set; `--judge test` reads SST-2 dev +
 test and CIFAR-10's test images and logs every read in DIR/test-reads.log. `--methods` takes names,
 `ours`, `refit` (ours with refit), `peers`, `repeat` (the calls of
-shared peers.md, on test data only) or `all`.
+shared peers.md, on test data only) or `all`. `--candidates N` lets peers choose from their N most
+promising settings only, which saves hours.
 
 DIR keeps the pruned models with the records of their runs, one file per judged cell, the settings
 that the peers chose (each on 1,000 other rows of train), and the peers' own environment, made from
@@ -48,7 +50,7 @@ def main() -> None:
     known, skipped = tasks(options.root), []
     for name in options.models:
         task = known[name]
-        runner = Runner(task, out, options.samples)
+        runner = Runner(task, out, options.samples, options.candidates)
         judge = Judge(task, options.judge, out)
         for seed in options.seeds:
             for budget in options.budgets or task.budgets:
@@ -76,6 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budgets", type=listed(float))
     parser.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
     parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--candidates", type=int)
     parser.add_argument("--judge", choices=("validate", "test"), default="validate")
     parser.add_argument("--bench", action="store_true")
     parser.add_argument("--unread", action="store_true")

@@ -69,11 +69,11 @@ class Method:
 
 def _heads(budget: float) -> list[Settings]:
     """Shares of heads to cut, in twelfths, around what was best in the trials of peers.md, where
-    the FFN can make up for the rest."""
+    the FFN can make up for the rest; the nearest first."""
     return [
         {"heads": heads / 12}
-        for heads in range(12)
-        if abs(heads / 12 - (0.85 - budget)) < 0.05 and 1.5 * budget - (1 - heads / 12) / 2 > 0.02
+        for heads in sorted(range(12), key=lambda heads: abs(heads / 12 - (0.85 - budget)))
+        if abs(heads / 12 - (0.85 - budget)) < 0.17 and 1.5 * budget - (1 - heads / 12) / 2 > 0.02
     ]
 
 
@@ -89,7 +89,7 @@ _CHANNELS = _fixed(
     {}, {"global": True}, {"wanda": True}, {"wanda": True, "global": True},
     {"wanda": True, "refit": True},
 )  # fmt: skip
-_KPRUNE = _fixed({"rep": 1e-5, "mu": 64})  # the best of four (rep 2.5e-4, mu 16) at 0.4
+_KPRUNE = _fixed(*({"rep": rep, "mu": mu} for rep in (1e-5, 2.5e-4) for mu in (64, 16)))
 
 
 def _torch_pruning(importance: str) -> dict[str, Candidates]:

@@ -97,8 +97,9 @@ def asked(tried: Sequence[tuple[float, float]], budget: float) -> float:
 class Runner:
     """Runs methods on one task and keeps what they leave under `out`."""
 
-    def __init__(self, task: Task, out: Path, samples: int) -> None:
-        self.task, self.out, self.samples = task, out, samples
+    def __init__(self, task: Task, out: Path, samples: int, most: int | None = None) -> None:
+        """`most`: settings that a peer may choose from."""
+        self.task, self.out, self.samples, self._most = task, out, samples, most
         self.cost = Cost(task)
         self.choose = Judge(task, "choose", out)
 
@@ -187,7 +188,7 @@ class Runner:
     def settings(self, method: Method, budget: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """A peer's best settings at a budget: the smallest divergence on the `choose` rows, with
         the calibration set of seed 0, and what was tried."""
-        candidates = list(method.candidates[self.task.kind](budget))
+        candidates = list(method.candidates[self.task.kind](budget))[: self._most]
         if len(candidates) == 1:
             return dict(candidates[0]), {}
         path = self.choices(method, budget)

@@ -191,7 +191,7 @@ def test_methods_by_group_and_name() -> None:
     with pytest.raises(SystemExit, match="ghost"):
         chosen("ghost")
     splits = methods()["onnxsim"].candidates["text"]
-    assert {0.25, 5 / 12} <= {s["heads"] for b in (0.6, 0.4) for s in splits(b)}
+    assert {0.25, 4 / 12} <= {s["heads"] for b in (0.6, 0.4) for s in splits(b)}
     assert all(len(splits(budget)) >= 3 for budget in (0.6, 0.4, 0.3, 0.2, 0.1))
 
 
