@@ -1,4 +1,4 @@
-"""Never worse than no refit: of several refits of one cut, the one nearest to the original."""
+"""Never worse than no refit: of several refits of one cut, the one to go with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mipack.calibrate.heads import Head
+from mipack.calibrate.sites import Array
 from mipack.calibrate.taps import Answers, BatchLike, crop
 from mipack.graph.load import runnable
 from mipack.runtime.session import Session
@@ -25,31 +26,57 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen candidate and every candidate's mean divergence on held-out samples."""
+    """The chosen candidate and every candidate's mean divergence on held-out samples (inf where it
+    is not finite)."""
 
     chosen: Candidate
     divergence: dict[str, float]
 
 
 def best(candidates: Sequence[Candidate], known: Answers, batches: Sequence[BatchLike]) -> Choice:
-    """The candidate of least divergence; the first of equals, and the last where the model has no
-    output to compare (then refit is trusted)."""
+    """The last candidate that is not surely worse than one before it, and on average no worse than
+    the first; the last where the model has no output to compare (then refit is trusted).
+
+    Few held-out samples tell means apart badly, for a divergence has a long tail: of a ResNet-56's
+    two refits the better one, 0.020 nats against 0.047 on 2,500 images, had the higher mean on 64.
+    """
     head = known.head
     if head is None or not batches:
         return Choice(candidates[-1], {})
     found = {c.name: divergence(c.model, head, known, batches) for c in candidates}
-    chosen = min(candidates, key=lambda c: found[c.name])
-    return Choice(chosen, found)
+    means = {name: _mean(values) for name, values in found.items()}
+    chosen = candidates[0]
+    for candidate in candidates[1:]:
+        worse = _surely_worse(found[candidate.name], found[chosen.name])
+        if not worse and means[candidate.name] <= means[candidates[0].name]:
+            chosen = candidate
+    return Choice(chosen, means)
 
 
-def divergence(model: ir.Model, head: Head, known: Answers, batches: Sequence[BatchLike]) -> float:
-    """Mean nats per sample between the original's answers and a model's; inf if not finite."""
+SURELY = 2.0
+"""Standard errors of the paired difference."""
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean()) if len(values) and np.isfinite(values).all() else float("inf")
+
+
+def _surely_worse(values: Array, than: Array) -> bool:
+    if not np.isfinite(values).all():
+        return True
+    gap = values - than
+    if not np.isfinite(gap).all():
+        return False
+    error = float(gap.std(ddof=1)) / np.sqrt(len(gap)) if len(gap) > 1 else 0.0
+    return float(gap.mean()) > SURELY * error
+
+
+def divergence(model: ir.Model, head: Head, known: Answers, batches: Sequence[BatchLike]) -> Array:
+    """Nats of each sample between the original's answers and a model's."""
     with runnable(model) as source:
         session = Session(source)
-    total, samples = 0.0, 0
+    found = []
     for batch, want in zip(batches, known.outputs, strict=True):
         got = crop(session.run(batch.feeds, [head.name]), batch)[head.name]
-        total += float(head.divergence(want[head.name], got).sum())
-        samples += batch.samples
-    mean = total / max(samples, 1)
-    return mean if np.isfinite(mean) else float("inf")
+        found.append(np.asarray(head.divergence(want[head.name], got), np.float64))
+    return np.concatenate(found)
