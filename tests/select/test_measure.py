@@ -27,7 +27,7 @@ def really(toy: Toy, group: Group, kept: Array, refit: bool) -> float:
     if refit:
         model = local(toy.coupling, toy.sites, keep, model, toy.calibration).model
     assert toy.known.head is not None
-    return divergence(model, toy.known.head, toy.known, toy.batches)
+    return float(divergence(model, toy.known.head, toy.known, toy.batches).mean())
 
 
 def assert_measured(toy: Toy, group: Group, *, refit: bool = True) -> None:
