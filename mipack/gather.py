@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,8 @@ from mipack.calibrate.moments import (
     model_key,
     wave_bytes,
 )
-from mipack.calibrate.taps import Answers, Batches, calibrate
+from mipack.calibrate.sites import Array
+from mipack.calibrate.taps import Answers, calibrate
 from mipack.data.dataset import Dataset
 from mipack.errors import InputError, PlanMismatch, UnsupportedError
 from mipack.material import Material
@@ -78,7 +79,7 @@ def _calibrate(
             gradients = _mask_gradients(material, fit, known)
     elif criterion in OF_SIGNAL and signal in ("auto", "fisher"):
         with watch("calibrate: gradients", material.say, fit.samples):
-            gradients = _gradients(material, lambda: fit.batches(size), known)
+            gradients = _gradients(material, fit, known)
     with watch("calibrate: moments", material.say, fit.samples):
         found = calibrate(
             material.prepared.coupling,
@@ -96,22 +97,11 @@ def _calibrate(
     return replace(found, gradients=gradients)
 
 
-def _gradients(
-    material: Material, batches: Batches, known: Answers
-) -> Mapping[str, GradientMoments]:
+def _gradients(material: Material, fit: Dataset, known: Answers) -> Mapping[str, GradientMoments]:
     """Exact gradients; none, said once, where an op has no torch function or nothing is to differ
     in (then selection goes by what forward passes tell)."""
     try:
-        return gradient_moments(
-            material.prepared.coupling,
-            material.sites,
-            batches,
-            known,
-            material.rows,
-            seed=material.options.seed,
-            advance=material.say.advance,
-            warn=material.warn,
-        )
+        return _gradient_moments(material, fit, known)
     except (UnsupportedError, InputError) as error:
         material.warn(f"no exact gradients ({error}): selection uses forward passes alone")
         return {}
@@ -142,22 +132,28 @@ def _mask_gradients(
             f"{criterion}: no labels of classes; gradients by the model's own answers"
         )
     try:
-        return gradient_moments(
-            material.prepared.coupling,
-            material.sites,
-            lambda: fit.batches(size),
-            known,
-            material.rows,
-            labels=labels,
-            seed=material.options.seed,
-            advance=material.say.advance,
-            warn=material.warn,
-        )
+        return _gradient_moments(material, fit, known, labels)
     except UnsupportedError as error:
         raise InputError(
             f"--criterion {criterion} needs gradients: {error}",
             hint="wanda and mi --signal identity need forward passes alone",
         ) from error
+
+
+def _gradient_moments(
+    material: Material, fit: Dataset, known: Answers, labels: Sequence[Array] | None = None
+) -> Mapping[str, GradientMoments]:
+    return gradient_moments(
+        material.prepared.coupling,
+        material.sites,
+        lambda: fit.batches(material.options.batch_size),
+        known,
+        material.rows,
+        labels=labels,
+        seed=material.options.seed,
+        advance=material.say.advance,
+        warn=material.warn,
+    )
 
 
 def rotated(material: Material, evidence: Evidence | None, replay: Plan | None) -> Evidence | None:

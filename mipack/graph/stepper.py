@@ -51,11 +51,11 @@ class Stepper:
         if not inner:
             return [{name: batch[name] for name in wanted} for batch in self._cache]
         session = self.session(inner)
-        found = [session.run(batch, inner) for batch in self._cache]
-        seen = zip(self._cache, found, strict=True)
-        values = [{n: batch[n] for n in wanted if n in batch} | new for batch, new in seen]
-        if settled:
-            for batch, new in zip(self._cache, found, strict=True):
+        values = []
+        for batch in self._cache:
+            new = session.run(batch, inner)
+            values.append({name: batch[name] for name in wanted if name in batch} | new)
+            if settled:
                 batch.update(new)
         return values
 

@@ -76,9 +76,10 @@ class Decider:
         self._criterion = CRITERIA[criterion]
         self.rankings: dict[Term, Ranking] = {}
         measured: dict[Term, Alone | None] = {}
+        allocated = {group.atom for group in self._groups}
         for group in (*self._groups, *self._averaged):
             ranking = self.rankings[group.atom] = self._criterion(evidence, group, {})
-            if meter is not None and group in self._groups:
+            if meter is not None and group.atom in allocated:
                 whole = removable(evidence.coupling, group)
                 measured[group.atom] = alone(ranking, _bound(meter, group), removable=whole)
             advance(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mipack.calibrate.moments import Calibration, GradientMoments
 from mipack.calibrate.sample import RowSample
@@ -11,6 +12,8 @@ from mipack.calibrate.sites import Array, Site
 from mipack.couple.solve import Coupling, Group
 from mipack.errors import PlanMismatch
 from mipack.select.eliminate import Ranking
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +57,20 @@ class Evidence:
 
     def rows(self, site: Site) -> RowSample:
         """The sample of a site's rows. PlanMismatch where the calibration drew none."""
-        if site.name not in self.calibration.rows:
-            raise PlanMismatch(
-                "the saved moments hold no rows, which this criterion judges by",
-                hint="delete the file or name another --moments FILE",
-            )
-        return self.calibration.rows[site.name]
+        return _held(self.calibration.rows, site, "rows")
 
     def gradients(self, site: Site) -> GradientMoments:
         """The gradient moments of a site. PlanMismatch where the calibration took none."""
-        if site.name not in self.calibration.gradients:
-            raise PlanMismatch(
-                "the saved moments hold no gradients, which this criterion judges by",
-                hint="delete the file or name another --moments FILE",
-            )
-        return self.calibration.gradients[site.name]
+        return _held(self.calibration.gradients, site, "gradients")
+
+
+def _held(table: Mapping[str, T], site: Site, what: str) -> T:
+    if site.name not in table:
+        raise PlanMismatch(
+            f"the saved moments hold no {what}, which this criterion judges by",
+            hint="delete the file or name another --moments FILE",
+        )
+    return table[site.name]
 
 
 Criterion = Callable[[Evidence, Group, Mapping[str, Array]], Ranking]

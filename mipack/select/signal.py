@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from mipack.calibrate.moments import Moments
-from mipack.calibrate.ridge import regularised, shrinkage
 from mipack.calibrate.sites import Array
 from mipack.select.eliminate import Stake
+from mipack.select.local import damped
 
 BEYOND = 0.1
 """Share of the mean eigenvalue of F that every output matters at least."""
@@ -101,8 +101,7 @@ def stake(
     if fisher is not None and outputs is not None:
         fisher = fisher[np.ix_(*[outputs] * fisher.ndim)]
     weight = weight if outputs is None else weight[:, outputs]
-    ridge = shrinkage(moments.count, len(moments.first))
-    covariance = regularised(moments.covariance(), ridge)
+    covariance = damped(moments)
     precision = np.linalg.inv(covariance) if moments.full else 1 / covariance
     q = signal(moments, precision, weight, curvature, fisher)
     return Stake(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (precision, q, blocks)))
