@@ -1,7 +1,7 @@
 """Curves in nats: each group's predicted loss, scaled by the KL that cutting it alone really costs.
 
-A group is cut alone at two widths and, where it may go, entirely; its readers are locally refitted
-and the model is run on calibration samples. Where every reader is a linear site, that is the
+A group is cut alone at one or two widths and, where it may go, entirely; its readers are locally
+refitted and the model is run on calibration samples. Where every reader is a linear site, that is the
 original with other weights, fed in place of its initializers from where it first reads one of them;
 so it is where zero weights silence what only products of activations read; elsewhere a masked model
 is built.
@@ -31,8 +31,8 @@ from mipack.select.evidence import Evidence
 from mipack.surgery.keep import Keep
 from mipack.surgery.mask import masked
 
-SHARES = (0.5, 0.25)
-"""The widths at which a group is cut alone."""
+SHARES, IN_NATS = (0.5, 0.25), (0.35,)
+"""The widths at which a group is cut alone; of a curve in nats only the scale is in doubt."""
 TRUST = 0.5
 """How far a measured ratio counts against what all groups have in common."""
 FLOOR = 1e-9
@@ -45,7 +45,7 @@ class Curve:
 
     loss: Array
     ratios: tuple[float, ...]
-    """Measured over predicted at each of `SHARES`."""
+    """Measured over predicted at each width at which the group was cut alone."""
 
 
 class Meter:
@@ -208,7 +208,8 @@ def alone(
 ) -> Alone | None:
     """Measure a ranking; None where it says that no width costs anything."""
     units, loss = ranking.order.shape[-1], np.minimum.accumulate(ranking.loss)
-    widths = sorted({max(1, round(share * units)) for share in SHARES}, reverse=True)
+    shares = IN_NATS if ranking.nats else SHARES
+    widths = sorted({max(1, round(share * units)) for share in shares}, reverse=True)
     widths = [w for w in widths if loss[w] > 0]  # what is said to cost nothing has no scale
     if not widths:
         return None
