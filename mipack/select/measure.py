@@ -1,10 +1,10 @@
 """Curves in nats: each group's predicted loss, scaled by the KL that cutting it alone really costs.
 
 A group is cut alone at one or two widths and, where it may go, entirely; its readers are locally
-refitted and the model is run on calibration samples. Where every reader is a linear site, that is the
-original with other weights, fed in place of its initializers from where it first reads one of them;
-so it is where zero weights silence what only products of activations read; elsewhere a masked model
-is built.
+refitted and the model is run on calibration samples. Where every reader is a linear site, that is
+the original with other weights, fed in place of its initializers from where it first reads one of
+them; so it is where zero weights silence what only products of activations read; elsewhere a masked
+model is built.
 """
 
 from __future__ import annotations
