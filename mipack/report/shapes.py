@@ -45,7 +45,7 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class Curve:
     """An open line through points, as SVG spells it."""
 
     d: str
@@ -74,28 +74,32 @@ class Chart:
     boxes: list[Box] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
-    paths: list[Path] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
 
     def box(
         self, x: float, y: float, width: float, height: float, kind: str, title: str = ""
     ) -> None:
         """Add a rectangle, coordinates rounded to what a screen shows."""
-        sides = (round(side, 2) for side in (x, y, max(width, 0.0), max(height, 0.0)))
-        self.boxes.append(Box(*sides, kind, title))
+        wide, high = round(max(width, 0.0), 2), round(max(height, 0.0), 2)
+        self.boxes.append(Box(round(x, 2), round(y, 2), wide, high, kind, title))
 
     def text(self, x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> None:
         """Add a text."""
         self.texts.append(Text(round(x, 1), round(y, 1), text, anchor, kind))
 
+    def curve(self, points: Sequence[tuple[float, float]], kind: str) -> None:
+        """Add an open line through points."""
+        d = "M" + " L".join(f"{x:.2f} {y:.2f}" for x, y in points)
+        self.curves.append(Curve(d, kind))
+
+    def dot(self, x: float, y: float, r: float, kind: str, title: str = "") -> None:
+        """Add a circle."""
+        self.dots.append(Dot(round(x, 2), round(y, 2), r, kind, title))
+
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str = "axis") -> None:
         """Add a line."""
-        self.lines.append(Line(*(round(value, 2) for value in (x1, y1, x2, y2)), kind))
-
-
-def path(points: Sequence[tuple[float, float]]) -> str:
-    """M x y L x y .. through points."""
-    return "M" + " L".join(f"{x:.2f} {y:.2f}" for x, y in points)
+        self.lines.append(Line(round(x1, 2), round(y1, 2), round(x2, 2), round(y2, 2), kind))
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
