@@ -141,3 +141,13 @@ def check_target(model: Path | None, out: Path, force: bool) -> None:
     if out.is_dir():
         raise InputError(f"{out} is a folder", hint="give a file name with -o OUT")
     refuse_existing(out, force)
+
+
+def check_page(out: Path, force: bool) -> None:
+    """InputError where a page cannot be written there: before any work is done."""
+    if not out.parent.is_dir():
+        raise InputError(f"the folder {out.parent} does not exist", hint="create it first")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder", hint="give a file name")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists", hint="add --force to overwrite it")

@@ -104,9 +104,7 @@ def fidelity(found: Evaluation | None) -> dict[str, float | None]:
     return {"agreement": found.agreement, "kl": found.kl, "cosine": found.cosine}
 
 
-def background(
-    material: Material, quality: Evaluation | None, released: ir.Model
-) -> Background:
+def background(material: Material, quality: Evaluation | None, released: ir.Model) -> Background:
     """What a report tells beside the result."""
     data, test = material.prepared.dataset, material.test
     changed = signature(material.prepared.original) != signature(released)

@@ -26,9 +26,7 @@ def operators(
 ) -> Operators:
     """Profile both models for about so long each. `shape` says in words what `feeds` are."""
     first, second = (
-        profile(
-            path, feeds, threads=threads, provider=working_provider(provider), seconds=seconds
-        )
+        profile(path, feeds, threads=threads, provider=working_provider(provider), seconds=seconds)
         for path in (before, after)
     )
     return Operators(shape=shape, ops=_by_op(first, second), nodes=_by_node(first, second))
@@ -51,7 +49,9 @@ def _by_op(first: Profile, second: Profile) -> tuple[OpTime, ...]:
 
 def _by_node(first: Profile, second: Profile) -> tuple[NodeTime, ...]:
     steps = [{_key(step): step for step in p.steps if step.outputs} for p in (first, second)]
-    (before, _), (after, _) = (_sums((_key(s), s) for s in p.steps if s.outputs) for p in (first, second))
+    (before, _), (after, _) = (
+        _sums((_key(s), s) for s in p.steps if s.outputs) for p in (first, second)
+    )
     rows = [
         NodeTime(
             op=(steps[0].get(key) or steps[1][key]).op,
@@ -67,7 +67,7 @@ def _by_node(first: Profile, second: Profile) -> tuple[NodeTime, ...]:
 
 def _key(step: Step) -> str:
     """A node by what it computes, which has the same name in both models."""
-    return step.outputs[0]
+    return next((name for name in step.outputs if name), step.op)
 
 
 def _sums(steps: Iterable[tuple[str, Step]]) -> tuple[Mapping[str, float], Mapping[str, int]]:

@@ -10,9 +10,10 @@ from mipack.couple.listing import FrozenClass, GroupRow, frozen_classes, listed
 from mipack.couple.solve import Coupling
 from mipack.data.dataset import ReadOptions
 from mipack.front.inputs import prepared_model
-from mipack.graph.load import weight_bytes, weight_count
+from mipack.graph.load import weight_bytes, weight_count, write_text
 from mipack.graph.unread import without_unread
 from mipack.prepare import Data
+from mipack.result import check_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,15 @@ def inspect(
         unknown_ops=dict(coupling.unknown_ops),
         notes=notes,
     )
+
+
+def write_page(found: Inspection, out: Path, *, force: bool = False) -> Path:
+    """Write the inspection as one HTML page, atomically. InputError where it exists."""
+    from mipack.report.html import render_inspection
+
+    check_page(out, force)
+    write_text(out, render_inspection(found.to_json()))
+    return out
 
 
 def _unread(coupling: Coupling) -> int:

@@ -166,7 +166,9 @@ def structure(groups: Sequence[Mapping[str, Any]]) -> Chart | None:
     """All groups of a model, as `inspect` tells them, from input to output."""
     if not groups:
         return None
-    ranked = sorted(range(len(groups)), key=lambda at: (groups[at]["state"] == "frozen", -groups[at]["size"]))
+    ranked = sorted(
+        range(len(groups)), key=lambda at: (groups[at]["state"] == "frozen", -groups[at]["size"])
+    )
     drawn = [groups[at] for at in sorted(ranked[:MOST_COLUMNS])]
     left = len(groups) - len(drawn)
     height, middle, reach = 230.0, 108.0, 96.0
