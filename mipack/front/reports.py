@@ -302,7 +302,7 @@ def _stages(listed: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value not in (None, (), [])}
+    return {name: value for name, value in settings.items() if value not in (None, (), [], {})}
 
 
 def _files(model: Path | None, out: Path, written: Sequence[Path]) -> tuple[File, ...]:

@@ -26,7 +26,7 @@ def answers(report: Report) -> tuple[Answer, ...]:
     """All five, in the order in which they are asked."""
     verdict = report.verdict
     return (
-        Answer("May we ship this?", (verdict.headline, *verdict.reasons), "checks"),
+        Answer("May we ship this?", verdict.reasons, "checks"),
         Answer("What got slower?", slower(report), "latency"),
         Answer("Which inputs changed their answer?", changed(report), "changes"),
         Answer("How do I reproduce it?", reproduce(report), "reproduce"),
@@ -46,20 +46,23 @@ def slower(report: Report) -> tuple[str, ...]:
         f"({entry.interval[0]:.3f} to {entry.interval[1]:.3f})" + _words(entry.interval)
         for entry in report.latency.contrasts
     ]
+    if report.latency.warning is not None:
+        lines.append("The machine was noisy: repeat it before you rely on these times.")
+    return (*lines, *_slower_operators(report))
+
+
+def _slower_operators(report: Report) -> tuple[str, ...]:
     if report.operators is None:
-        return tuple(lines)
+        return ()
     total = sum(row.before_ms for row in report.operators.ops)
     grown = [
         f"{row.op} ({row.before_ms:.3g} to {row.after_ms:.3g} ms)"
         for row in report.operators.ops
         if row.after_ms > SLOWER * row.before_ms and row.after_ms - row.before_ms > NOTICED * total
     ]
-    lines.append(
-        f"Operators that take longer: {', '.join(grown)}"
-        if grown
-        else "No operator takes noticeably longer than before."
-    )
-    return tuple(lines)
+    if not grown:
+        return ("No operator takes noticeably longer than before.",)
+    return (f"Operators that take longer: {', '.join(grown)}.",)
 
 
 def _words(interval: tuple[float, float]) -> str:

@@ -127,7 +127,7 @@ def operator_bars(found: Operators) -> Chart | None:
     high = max((max(row.before_ms, row.after_ms) for row in rows), default=0.0)
     if high <= 0:
         return None
-    left, each = 190.0, 34.0
+    left, each = 190.0, 42.0
     scale = (WIDTH - left - 100) / high
     chart = Chart(
         "Milliseconds per run by operator, before and after",
@@ -137,10 +137,10 @@ def operator_bars(found: Operators) -> Chart | None:
     )
     for at, row in enumerate(rows):
         y = each * at
-        chart.text(left - 10, y + 19, _short(row.op, 26), "end")
-        for offset, spent, kind in ((3, row.before_ms, "f-before"), (16, row.after_ms, "f-after")):
-            chart.box(left, y + offset, spent * scale, 12, kind, f"{row.op}: {spent:.4g} ms")
-            chart.text(left + spent * scale + 6, y + offset + 10, f"{spent:.3g} ms", kind="soft")
+        chart.text(left - 10, y + 23, _short(row.op, 26), "end")
+        for offset, spent, kind in ((4, row.before_ms, "f-before"), (19, row.after_ms, "f-after")):
+            chart.box(left, y + offset, spent * scale, 14, kind, f"{row.op}: {spent:.4g} ms")
+            chart.text(left + spent * scale + 6, y + offset + 11, f"{spent:.3g} ms", kind="soft")
     return chart
 
 

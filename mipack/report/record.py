@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mipack.evaluate.changes import Changes
 from mipack.evaluate.compare import Score
 from mipack.evaluate.fidelity import Fidelity
 from mipack.result import Check, Size
 
-FORMAT = "mipack-report/1"
+FORMAT: Final = "mipack-report/1"
 Pair = tuple[float, float]
 """Bounds of a 95 % interval."""
 
