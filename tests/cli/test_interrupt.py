@@ -31,7 +31,8 @@ def interrupted_at(stage: str, arguments: list[str]) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize(
-    ("stage", "extra"), [("load", ["--json"]), ("calibrate", []), ("cut and prove", [])]
+    ("stage", "extra"),
+    [("load", ["--json"]), ("calibrate", []), ("cut and prove", []), ("bench", ["--bench"])],
 )
 def test_an_interrupt_leaves_no_file(
     stage: str, extra: list[str], digits: Path, tmp_path: Path

@@ -41,6 +41,10 @@ def test_what_is_written_is_read_again(report: Any, tmp_path: Path) -> None:
     assert read(write(report, tmp_path / "x.onnx")[1]) == report
 
 
+def test_names_that_are_no_text_can_still_be_read(tmp_path: Path) -> None:
+    assert read(write(full(HOSTILE[-1]), tmp_path / "x.onnx")[1]).name == "? alone"
+
+
 def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     report = full(environment={"load": float("nan"), "most": float("inf")})
     assert json.loads(dumps(report))["environment"] == {"load": None, "most": None}
@@ -72,7 +76,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_another_version_is_named(written: Path) -> None:
     changed(written, format="mipack-report/2")
-    with pytest.raises(InputError, match="version mipack-report/2.*reads mipack-report/1"):
+    with pytest.raises(InputError, match=r"version mipack-report/2.*reads mipack-report/1"):
         read(written)
 
 
