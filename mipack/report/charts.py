@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mipack.report.record import Contrast, GroupCut, Operators, Timing
-from mipack.report.shapes import Chart, ticks
+from mipack.report.shapes import Chart, shortened, ticks
 from mipack.report.terminal import share
 
 WIDTH = 960.0
@@ -47,10 +47,17 @@ def network(groups: Sequence[GroupCut]) -> Chart | None:
             told += f", {share(group.information)} of its information"
         chart.box(x, middle - whole, wide, 2 * whole, "f-before", told)
         chart.box(x, middle - kept, wide, 2 * kept, KINDS.get(group.kind, "f-after"), told)
-    chart.text(0, height - 6, "input", kind="soft")
-    chart.text(WIDTH, height - 6, "output", "end", "soft")
-    chart.text(WIDTH / 2, height - 6, "height: square root of the units", "middle", "soft")
+    _under(chart, left)
     return chart
+
+
+def _under(chart: Chart, left: int) -> None:
+    """What the heights mean, and how many groups are too small to be drawn."""
+    text = "height: square root of the units"
+    text += f"; the {left:,} smallest groups are not drawn" if left else ""
+    chart.text(WIDTH / 2, chart.height - 6, text, "middle", "soft")
+    chart.text(0, chart.height - 6, "input", kind="soft")
+    chart.text(WIDTH, chart.height - 6, "output", "end", "soft")
 
 
 def _largest(groups: Sequence[GroupCut]) -> list[GroupCut]:
@@ -115,7 +122,7 @@ def ratios(contrasts: Sequence[Contrast]) -> Chart | None:
         told = f"{entry.shape}: {entry.ratio:.3f} (95 % interval {low:.3f} to {up:.3f})"
         chart.line(left + low * scale, y, left + up * scale, y, "s-after")
         chart.dot(left + entry.ratio * scale, y, 5, "f-after", told)
-        chart.text(left - 10, y + 4, _short(entry.shape, 38), "end")
+        chart.text(left - 10, y + 4, shortened(entry.shape, 38), "end")
         chart.text(left + up * scale + 10, y + 4, f"{entry.ratio:.3f}")
     _scale(chart, 0.0, high, left, scale, each * len(contrasts), "of the original's time")
     return chart
@@ -137,7 +144,7 @@ def operator_bars(found: Operators) -> Chart | None:
     )
     for at, row in enumerate(rows):
         y = each * at
-        chart.text(left - 10, y + 23, _short(row.op, 26), "end")
+        chart.text(left - 10, y + 23, shortened(row.op, 26), "end")
         for offset, spent, kind in ((4, row.before_ms, "f-before"), (19, row.after_ms, "f-after")):
             chart.box(left, y + offset, spent * scale, 14, kind, f"{row.op}: {spent:.4g} ms")
             chart.text(left + spent * scale + 6, y + offset + 11, f"{spent:.3g} ms", kind="soft")
@@ -153,10 +160,6 @@ def _scale(
         chart.line(x, y, x, y + 5)
         chart.text(x, y + 18, f"{value:g}", "middle", "soft")
     chart.text(left - 10, y + 18, unit, "end", "soft")
-
-
-def _short(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
 
 
 STATES = {"free": "f-after", "family": "f-other", "width": "f-third", "frozen": "f-before"}
@@ -187,6 +190,5 @@ def structure(groups: Sequence[Mapping[str, Any]]) -> Chart | None:
         told = f"{group['name']} ({group['kind']}, {group['state']}): {group['size']:,} units"
         x = (WIDTH - step * len(drawn)) / 2 + at * step
         chart.box(x, middle - whole, step * 0.78, 2 * whole, STATES[group["state"]], told)
-    chart.text(0, height - 6, "input", kind="soft")
-    chart.text(WIDTH, height - 6, "output", "end", "soft")
+    _under(chart, left)
     return chart

@@ -7,12 +7,11 @@ Quality is the difference of the task metric where all have the same, else the a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mipack.errors import InputError
 from mipack.report.record import Contrast, Report
-from mipack.report.shapes import Chart, ticks
 
 FORMAT = "mipack-comparison/1"
 SMALLER_IS_BETTER = ("mse", "mae")
@@ -147,8 +146,6 @@ def _beats(one: Point, other: Point, small: bool) -> bool:
 
 
 def _placed(point: Point, beaten: bool) -> Point:
-    from dataclasses import replace
-
     known = point.cost is not None and point.quality is not None
     return replace(point, front=known and not beaten)
 
@@ -167,62 +164,3 @@ def _notes(reports: Sequence[Report], *, timed: bool) -> tuple[str, ...]:
     if any(report.quality is None for report in reports):
         notes.append("some runs had no data: their quality is unknown")
     return tuple(notes)
-
-
-# ---------------------------------------------------------------- the picture
-
-
-def scatter(found: Comparison) -> Chart | None:
-    """Quality over cost, the front joined by a line."""
-    known = [p for p in found.points if p.cost is not None and p.quality is not None]
-    if not known:
-        return None
-    wide, high, left, bottom, top = 960.0, 420.0, 90.0, 50.0, 20.0
-    xs = [0.0, 1.0, *(x for p in known for x in (p.cost or 0.0, *(p.cost_interval or ())))]
-    ys = [y for p in known for y in (p.quality or 0.0, *(p.quality_interval or ()))]
-    same = 0.0 if found.quality.startswith("difference") else 100.0
-    ys.append(same)
-    room = 0.06 * (max(ys) - min(ys)) or 1.0
-    low, up, far = min(ys) - room, max(ys) + room, max(xs) * 1.03
-    chart = Chart(
-        f"{found.quality} over {found.cost}",
-        "; ".join(f"{p.name}: {p.quality:.3g} at {p.cost:.3g}" for p in known)
-        + ". Runs on the Pareto front are joined.",
-        wide,
-        high,
-    )
-    across = (wide - left - 30) / far
-    upward = (high - top - bottom) / (up - low)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return left + x * across, high - bottom - (y - low) * upward
-
-    for value in ticks(0.0, far, 10):
-        x, y = at(value, low)
-        chart.line(x, top, x, y)
-        chart.text(x, y + 18, f"{value:.3g}", "middle", "soft")
-    for value in ticks(low, up):
-        x, y = at(0.0, value)
-        chart.line(x, y, wide - 30, y)
-        chart.text(x - 8, y + 4, f"{value:.4g}", "end", "soft")
-    chart.text(wide / 2, high - 8, found.cost, "middle")
-    chart.text(4, 12, found.quality)
-    front = sorted((p.cost or 0.0, p.quality or 0.0) for p in known if p.front)
-    chart.curve([at(*spot) for spot in front], "s-after") if len(front) > 1 else None
-    chart.dot(*at(1.0, same), 6, "f-before", "the original")
-    chart.text(at(1.0, same)[0] - 10, at(1.0, same)[1] - 8, "original", "end", "soft")
-    for point in known:
-        _mark(chart, point, at)
-    return chart
-
-
-def _mark(chart: Chart, point: Point, at: Any) -> None:
-    x, y = at(point.cost or 0.0, point.quality or 0.0)
-    kind = "s-after" if point.front else "s-before"
-    for low, high in filter(None, [point.quality_interval]):
-        chart.line(x, at(0.0, low)[1], x, at(0.0, high)[1], kind)
-    for low, high in filter(None, [point.cost_interval]):
-        chart.line(at(low, 0.0)[0], y, at(high, 0.0)[0], y, kind)
-    told = f"{point.name}: {point.quality:.4g} at {point.cost:.4g}"
-    chart.dot(x, y, 6, "f-after" if point.front else "f-third", told)
-    chart.text(x + 10, y - 8, point.name if len(point.name) < 40 else point.name[:39] + "…")

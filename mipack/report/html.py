@@ -21,8 +21,9 @@ from markupsafe import Markup
 from mipack import __version__
 from mipack.report import charts
 from mipack.report.answers import NOTICED, SLOWER, answers
-from mipack.report.compare import Comparison, scatter
+from mipack.report.compare import Comparison
 from mipack.report.record import Report
+from mipack.report.scatter import scatter
 from mipack.report.terminal import count, quotient, real, share, volume
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -112,3 +112,8 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw)
     first = int(-(-low // step))
     return [step * at for at in range(first, int(high // step) + 1)]
+
+
+def shortened(text: str, room: int) -> str:
+    """A text that takes no more than so many characters."""
+    return text if len(text) <= room else text[: room - 1] + "…"

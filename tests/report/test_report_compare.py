@@ -6,8 +6,9 @@ import pytest
 from reportkit import bare, contrast, full, quality
 
 from mipack.errors import InputError
-from mipack.report.compare import compare, scatter
+from mipack.report.compare import compare
 from mipack.report.record import Latency, Report
+from mipack.report.scatter import scatter
 from mipack.result import Size
 
 
