@@ -62,7 +62,7 @@ def _blocks(found: Comparison, files: Sequence[Path]) -> Sequence[Block]:
     columns = (
         Column("run", "name"),
         Column("front", "word"),
-        Column("time" if "time" in found.cost else "MACs"),
+        Column("time" if found.timed else "MACs"),
         Column("quality"),
         Column("95 % interval"),
         Column("agreement"),

@@ -41,13 +41,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The runs in the order given; `notes` say where they cannot be compared as they stand."""
+    """The runs in the order given; `cost` and `quality` say what is compared: times if `timed`, a
+    difference of `metric` if there is one. `notes`: where runs cannot be compared as they stand."""
 
     cost: str
     quality: str
+    timed: bool
+    metric: str | None
     points: tuple[Point, ...]
     notes: tuple[str, ...] = ()
-    smaller_is_better: bool = False
     format: str = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -69,9 +71,10 @@ def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
     return Comparison(
         cost=f"share of the original's time on {shape}" if shape else "share of the MACs",
         quality=f"difference of {metric}" if metric else "agreement with the original, %",
+        timed=shape is not None,
+        metric=metric,
         points=fronted,
         notes=_notes([report for _, report in reports], timed=shape is not None),
-        smaller_is_better=small,
     )
 
 

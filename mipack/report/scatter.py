@@ -46,7 +46,7 @@ def scatter(found: Comparison) -> Chart | None:
         WIDTH,
         HEIGHT,
     )
-    same = 0.0 if found.quality.startswith("difference") else 100.0  # the original's own quality
+    same = 0.0 if found.metric else 100.0  # the original's own quality
     plane = _plane(known, same)
     _grid(chart, plane, found)
     front = sorted((x, y) for point, x, y in known if point.front)
@@ -93,4 +93,4 @@ def _mark(chart: Chart, plane: _Plane, run: Known) -> None:
         chart.line(plane.at(low, 0.0)[0], y, plane.at(high, 0.0)[0], y, kind)
     told = f"{point.name}: {quality:.4g} at {cost:.4g}"
     chart.dot(x, y, 6, "f-after" if point.front else "f-third", told)
-    chart.text(x + 10, y - 8, shortened(point.name, 40))
+    chart.text(x + 10, y + 18, shortened(point.name, 40))
