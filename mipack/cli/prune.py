@@ -221,6 +221,7 @@ def prune(
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
         read = reading.read(samples=512)
+        race = _race(model, calib, budget, read, run) if target.bench else None
         from mipack import rounds
 
         result = rounds.prune(
@@ -235,7 +236,6 @@ def prune(
             provider=run.provider,
             batch_size=run.batch_size,
         )
-        race = _race(calib, budget, read, run) if target.bench else None
         files = _written(result, model, out, target, race, context.obj, reading.classes, sink)
         for text in result.warnings:
             sink.warn(text)
@@ -274,13 +274,18 @@ def _check_bench(budget: Budget, target: Target) -> None:
         raise InputError("--latency is held at one --shape", hint="give one, or --bench too")
 
 
-def _race(calib: Path | None, budget: Budget, read: ReadOptions, run: RunOptions) -> Bench:
-    from mipack.front.reports import Bench
+def _race(
+    model: Path, calib: Path | None, budget: Budget, read: ReadOptions, run: RunOptions
+) -> Bench:
+    """How the models will be raced; InputError where the model has no such dimension."""
+    from mipack.front.reports import Bench, check
 
     shapes = [sizes(text) for text in budget.shape or ()]
-    return Bench(
+    race = Bench(
         data=calib, shapes=shapes, options=read, batch_size=run.batch_size, provider=run.provider
     )
+    check(model, race)
+    return race
 
 
 def _written(

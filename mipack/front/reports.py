@@ -15,13 +15,14 @@ from mipack import __version__
 from mipack.bench.loop import Comparison
 from mipack.couple.listing import GroupRow, frozen_classes
 from mipack.data.dataset import ReadOptions
+from mipack.data.dims import check_sizes
 from mipack.evaluate.compare import Evaluation
 from mipack.evaluate.paired import Z95
 from mipack.front.operators import operators
 from mipack.front.race import Race, Shape, bench
-from mipack.graph.load import file_bytes, publish, staging
+from mipack.graph.load import file_bytes, publish, signature, staging
 from mipack.options import Progress
-from mipack.prepare import Data
+from mipack.prepare import Data, open_model
 from mipack.report import files as on_disk
 from mipack.report.record import (
     Contrast,
@@ -53,6 +54,13 @@ class Bench:
     seconds: float = 10.0
     threads: int | None = None
     provider: str = "auto"
+
+
+def check(model: Path, race: Bench) -> None:
+    """InputError where a shape of the race names no dimension of the model: before any work."""
+    declared = signature(open_model(model))
+    for shape in race.shapes:
+        check_sizes(declared, shape)
 
 
 def save(

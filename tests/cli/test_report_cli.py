@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mipack.cli.app import app
+from mipack.errors import InputError
 from mipack.front import reports
 from mipack.report.files import read
 from mipack.report.record import Report
@@ -40,13 +42,21 @@ def labelled(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def briefly(race: Callable[..., Any]) -> Callable[..., Any]:
+    """The same in a fraction of the time: what it finds is no figure here."""
+    return lambda *models, **options: race(*models, **{**options, "seconds": 0.2})
+
+
 @pytest.fixture(scope="module")
 def deep(labelled: Path) -> Path:
     """A report of a cut so deep that answers change, timed on two shapes."""
     out = labelled / "deep.onnx"
     names = ["--label-column", "answer"]
     timed = ["--bench", "--shape", "batch=2", "--shape", "batch=1"]
-    done = prune(labelled, out, "--keep", "0.15", *names, *timed)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("bench", "operators"):
+            patch.setattr(reports, name, briefly(getattr(reports, name)))
+        done = prune(labelled, out, "--keep", "0.15", *names, *timed)
     assert done.exit_code == 0, done.output
     return labelled / "deep.report.json"
 
@@ -96,9 +106,23 @@ def test_what_is_not_written_is_not_timed(other: str, digits: Path, tmp_path: Pa
     assert done.exit_code == 2 and "--bench" in done.output
 
 
-def test_an_unlucky_race_leaves_no_file(digits: Path, tmp_path: Path) -> None:
+def test_a_shape_that_the_model_has_not_stops_before_any_work(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mipack.rounds.prune", None)
     done = prune(digits, tmp_path / "o.onnx", "--keep", "0.5", "--bench", "--shape", "rows=4")
     assert done.exit_code == 2 and "rows" in done.output
+
+
+def test_a_race_that_fails_leaves_no_file(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise InputError("out of luck")
+
+    monkeypatch.setattr(reports, "bench", fail)
+    done = prune(digits, tmp_path / "o.onnx", "--keep", "0.5", "--bench")
+    assert done.exit_code == 2 and "out of luck" in done.output
     assert not list(tmp_path.iterdir())
 
 
