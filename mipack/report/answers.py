@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipack.report.record import Report
@@ -37,10 +38,9 @@ def answers(report: Report) -> tuple[Answer, ...]:
 def slower(report: Report) -> tuple[str, ...]:
     """Shapes, operators and nodes that take longer than before."""
     if report.latency is None:
-        told = report.promises.get("latency")
-        if isinstance(told, dict) and "ratio" in told:
-            return (f"While it was pruned it was measured at {told['ratio']:.3f} of the time.",)
-        return ("Nothing was timed: run the same command with --bench added.",)
+        told = _promised(report)
+        nothing = "Nothing else" if told else "Nothing"
+        return (*told, f"{nothing} was timed: run the same command with --bench added.")
     lines = [
         f"{entry.shape}: {entry.ratio:.3f} of the original's time "
         f"({entry.interval[0]:.3f} to {entry.interval[1]:.3f})" + _words(entry.interval)
@@ -63,6 +63,15 @@ def _slower_operators(report: Report) -> tuple[str, ...]:
     if not grown:
         return ("No operator takes noticeably longer than before.",)
     return (f"Operators that take longer: {', '.join(grown)}.",)
+
+
+def _promised(report: Report) -> tuple[str, ...]:
+    """What --latency measured on the way."""
+    told = report.promises.get("latency")
+    ratio = told.get("ratio") if isinstance(told, Mapping) else None
+    if not isinstance(ratio, float):
+        return ()
+    return (f"While it was pruned it was measured at {ratio:.3f} of the original's time.",)
 
 
 def _words(interval: tuple[float, float]) -> str:

@@ -37,11 +37,11 @@ def network(groups: Sequence[GroupCut]) -> Chart | None:
     )
     step = WIDTH / max(len(drawn), 12)
     start = (WIDTH - step * len(drawn)) / 2
-    most = max(group.size for group in drawn)
+    most = max(1, *(group.size for group in drawn))
     chart.line(0, middle, WIDTH, middle)
     for at, group in enumerate(drawn):
         x, wide = start + at * step, step * 0.78
-        whole, kept = (reach * sqrt(n / most) for n in (group.size, group.kept))
+        whole, kept = (reach * sqrt(max(n, 0) / most) for n in (group.size, group.kept))
         told = f"{group.name} ({group.kind}): {group.size:,} units, {group.kept:,} kept"
         if group.information is not None:
             told += f", {share(group.information)} of its information"
@@ -183,7 +183,7 @@ def structure(groups: Sequence[Mapping[str, Any]]) -> Chart | None:
         height,
     )
     step = WIDTH / max(len(drawn), 12)
-    most = max(group["size"] for group in drawn)
+    most = max(1, *(group["size"] for group in drawn))
     chart.line(0, middle, WIDTH, middle)
     for at, group in enumerate(drawn):
         whole = reach * sqrt(group["size"] / most)

@@ -70,12 +70,18 @@ def _checked(path: Path, data: Mapping[str, Any]) -> Report:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(Report).validate_json(json.dumps(data), strict=True)
+        text = json.dumps(data, allow_nan=False)  # what is no JSON is damage too
+        return TypeAdapter(Report).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(
             f"the report {path} is damaged: {place}: {_line(first['msg'])}",
+            hint="prune again to get a whole one",
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"the report {path} is damaged: a number in it is none",
             hint="prune again to get a whole one",
         ) from error
 

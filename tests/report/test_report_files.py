@@ -112,6 +112,13 @@ def test_damage_is_named_by_its_place(key: str, value: Any, written: Path) -> No
         read(changed(written, **{key: value}))
 
 
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])
+def test_numbers_that_are_none_are_damage(number: str, written: Path) -> None:
+    written.write_text(written.read_text().replace("0.9", number, 1))
+    with pytest.raises(InputError, match="damaged"):
+        read(written)
+
+
 def test_a_lost_part_is_damage(written: Path) -> None:
     data = json.loads(written.read_text())
     del data["checks"]
