@@ -21,11 +21,11 @@ from mipack.lossless import Left, count, foresee, leave_out
 from mipack.material import Material
 from mipack.options import Progress, Silent, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
-from mipack.result import Check, PruneResult, Size
+from mipack.result import Background, Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
 from mipack.select.plan import Plan, load_plan
 from mipack.settle import Settled, promised, settle
-from mipack.stages import advise, fidelity, refitted
+from mipack.stages import advise, background, fidelity, held_out_quality, refitted
 from mipack.surgery.cut import cut
 from mipack.surgery.interface import unwrap
 from mipack.surgery.keep import Keep
@@ -72,7 +72,7 @@ def prune(
     before, after = material.sizes(keep)
     if decide_only:
         left = foresee(material, keep, after)
-        return _result(left, plan, before, after, {}, (), watch, material)
+        return _result(left, plan, before, after, (), watch, material)
     with watch("cut and prove", say):
         plain = cut(prepared.coupling, keep)
         proof = prove(prepared.coupling, keep, plain, [b.feeds for b in material.proof_batches])
@@ -81,15 +81,16 @@ def prune(
     with watch("verify", say):
         checks = (_proven(proof), *verify(prepared.model, plain, choice, material.proof_batches))
         final = choice.chosen.model
-        measured = fidelity(material, final)
-    advise(material, made.decider, measured)
+        quality = held_out_quality(material, final)
+    advise(material, made.decider, fidelity(quality))
     released, checks = _released(material, final, keep, checks)
     with watch("hold to the budget", say):
         kept, promises = promised(material, made.clock, final, released)
     checks = (*checks, *kept)
     after = Size(after.macs, weight_count(released), weight_bytes(released))
     left = leave_out(material, released, keep, watch)
-    return _result(left, plan, before, after, measured, checks, watch, material, promises)
+    behind = background(material, quality, released)
+    return _result(left, plan, before, after, checks, watch, material, promises, behind)
 
 
 def opened(
@@ -130,22 +131,23 @@ def _result(
     plan: Plan,
     before: Size,
     after: Size,
-    measured: Mapping[str, float | None],
     checks: tuple[Check, ...],
     watch: Stopwatch,
     material: Material,
     promises: Mapping[str, object] | None = None,
+    behind: Background | None = None,
 ) -> PruneResult:
     return PruneResult(
         left.model,
         plan,
         before,
         after,
-        measured,
+        fidelity(behind.quality if behind else None),
         (*checks, *left.checks),
         watch.seconds,
         peak_memory(),
         material.warnings(),
         promises or {},
         left.size,
+        behind,
     )

@@ -9,7 +9,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from mipack.couple.listing import GroupRow
 from mipack.errors import InputError, VerificationError
+from mipack.evaluate.compare import Evaluation
 from mipack.graph.load import save, write_text
 from mipack.select.plan import Plan
 
@@ -32,6 +34,19 @@ class Check:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What a report tells beside the result: every group of the model in its order, what the
+    model says on held-out rows compared with the original, and what the data was."""
+
+    groups: tuple[GroupRow, ...]
+    quality: Evaluation | None = None
+    held_out: str = ""
+    data: tuple[str, ...] = ()
+    data_digest: str | None = None
+    signature_changed: bool = False
+
+
 @dataclass(frozen=True)
 class PruneResult:
     """A pruned model with its plan and proof.
@@ -40,7 +55,7 @@ class PruneResult:
     on held-out calibration rows (agreement, kl, cosine). `timings`: seconds per stage. `promises`:
     what was measured of the budgets that are no counts (latency, size, drop). `after` is what the
     cut leaves, `unread` what is left of that without work whose result nobody reads; None where
-    there is no such work, or it was kept.
+    there is no such work, or it was kept. `background`: what else a report tells.
     """
 
     model: ir.Model | None
@@ -54,6 +69,7 @@ class PruneResult:
     warnings: tuple[str, ...] = ()
     promises: Mapping[str, Any] = field(default_factory=dict)
     unread: Size | None = None
+    background: Background | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the plan's group lists are in the plan file."""
@@ -99,9 +115,14 @@ def plan_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.plan.json")
 
 
+def report_paths(out: Path) -> tuple[Path, Path]:
+    """`x.onnx` -> `x.report.html` and `x.report.json`."""
+    return out.with_name(f"{out.stem}.report.html"), out.with_name(f"{out.stem}.report.json")
+
+
 def companions(out: Path) -> tuple[Path, ...]:
-    """Every file that saving OUT may write, OUT first."""
-    return (out, plan_path(out), out.with_name(out.name + ".data"))
+    """Every file that `prune` may write for OUT, OUT first."""
+    return (out, plan_path(out), out.with_name(out.name + ".data"), *report_paths(out))
 
 
 def refuse_existing(out: Path, force: bool) -> None:
@@ -120,3 +141,13 @@ def check_target(model: Path | None, out: Path, force: bool) -> None:
     if out.is_dir():
         raise InputError(f"{out} is a folder", hint="give a file name with -o OUT")
     refuse_existing(out, force)
+
+
+def check_page(out: Path, force: bool) -> None:
+    """InputError where a page cannot be written there: before any work is done."""
+    if not out.parent.is_dir():
+        raise InputError(f"the folder {out.parent} does not exist", hint="create it first")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder", hint="give a file name")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists", hint="add --force to overwrite it")

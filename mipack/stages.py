@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from mipack.calibrate.taps import Answers
+from mipack.couple.listing import listed
 from mipack.data.dataset import Dataset
 from mipack.errors import InputError
-from mipack.evaluate.compare import evaluate
-from mipack.graph.load import runnable
+from mipack.evaluate.compare import Evaluation, evaluate
+from mipack.graph.load import runnable, signature
 from mipack.graph.stepper import frontier_bytes
 from mipack.material import Material
 from mipack.refit.bottom_up import bottom_up, local
 from mipack.refit.choose import Candidate, Choice, best
+from mipack.result import Background
 from mipack.select.criteria import REPAIRING
 from mipack.select.decide import Decider
 from mipack.select.evidence import Evidence
@@ -77,18 +80,40 @@ def _affordable(material: Material, fit: Dataset) -> Dataset:
     return fit.take(most, material.options.seed)
 
 
-def fidelity(material: Material, final: ir.Model) -> dict[str, float | None]:
-    """Agreement, KL and cosine to the original on held-out rows."""
-    if material.fit is None:
-        return {}
+def held_out_quality(material: Material, final: ir.Model) -> Evaluation | None:
+    """The final model against the original on held-out rows; None without data."""
+    data = material.prepared.dataset
+    if material.fit is None or data is None:
+        return None
     with runnable(material.prepared.model) as first, runnable(final) as second:
         found = evaluate(
             [("original", first), ("pruned", second)],
             material.held_out,
-            mask=material.prepared.dataset.mask if material.prepared.dataset else None,
+            mask=data.mask,
             provider=material.provider,
         )
+    if found.changes is None:
+        return found
+    return replace(found, changes=found.changes.named(data.title))
+
+
+def fidelity(found: Evaluation | None) -> dict[str, float | None]:
+    """Agreement, KL and cosine to the original."""
+    if found is None:
+        return {}
     return {"agreement": found.agreement, "kl": found.kl, "cosine": found.cosine}
+
+
+def background(material: Material, quality: Evaluation | None, released: ir.Model) -> Background:
+    """What a report tells beside the result."""
+    data, test = material.prepared.dataset, material.test
+    changed = signature(material.prepared.original) != signature(released)
+    groups = listed(material.prepared.coupling, material.prepared.samples)
+    if data is None:
+        return Background(groups, signature_changed=changed)
+    apart = test is not None and test.samples > 0
+    held = "held-out calibration samples" if apart else "the one calibration sample, also fitted to"
+    return Background(groups, quality, held, data.description, data.digest, changed)
 
 
 GOOD, POOR = 0.98, 0.90

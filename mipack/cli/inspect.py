@@ -19,6 +19,12 @@ Calib = Annotated[
     typer.Option(help="a file or folder of data to run the model on (default: made-up inputs)"),
 ]
 
+Page = Annotated[
+    Path | None,
+    typer.Option("--html", help="write it as one searchable page", metavar="FILE"),
+]
+Force = Annotated[bool, typer.Option("--force", help="overwrite an existing page")]
+
 
 @flat
 def inspect(
@@ -26,17 +32,24 @@ def inspect(
     *,
     calib: Calib = None,
     shape: Shape = None,
+    html: Page = None,
+    force: Force = False,
     data: DataOptions,
     load: LoadOptions,
     output: OutputOptions,
 ) -> None:
     """Show what may be cut, what it costs, what is frozen and why."""
     from mipack.front import survey
+    from mipack.result import check_page
 
     with output.sink("inspect") as sink, load.libraries():
+        if html is not None:
+            check_page(html, force)
         found = survey.inspect(model, calib, sizes=sizes(shape), options=data.read(samples=512))
         for note in found.notes:
             sink.note(note)
+        if html is not None:
+            sink.note(f"wrote {survey.write_page(found, html, force=force)}")
         sink.result(found, lambda: _blocks(found, every=output.verbose))
 
 

@@ -17,13 +17,15 @@ from mipack.cli._options import (
     Model,
     OutputOptions,
     RunOptions,
-    Shape,
     flat,
     sizes,
 )
 from mipack.errors import InputError
 
 if TYPE_CHECKING:
+    from mipack.cli._out import Sink
+    from mipack.data.dataset import ReadOptions
+    from mipack.front.reports import Bench
     from mipack.report.terminal import Block
     from mipack.result import PruneResult
 
@@ -32,6 +34,16 @@ SHARES = ("keep", "macs", "params", "size", "latency")
 
 Calib = Annotated[
     Path | None, typer.Option(help="a file or folder of unlabelled data", show_default=False)
+]
+
+
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="sizes of dimensions, e.g. batch=8,sequence=128, for --latency and --bench; with "
+        "--bench it may be repeated",
+        metavar="NAME=N,...",
+    ),
 ]
 
 
@@ -62,7 +74,7 @@ class Budget:
     params: Annotated[float | None, _budget("share of the parameters that may stay")] = None
     size: Annotated[float | None, _budget("share of the file's bytes that may stay")] = None
     latency: Annotated[float | None, _budget("share of the time on this machine")] = None
-    shape: Shape = None
+    shape: Shapes = None
     max_drop: Annotated[
         float | None,
         typer.Option(help="lose no more than this on held-out samples", metavar="POINTS", min=0),
@@ -72,8 +84,9 @@ class Budget:
     ] = None
 
     def settings(self) -> dict[str, Any]:
-        """As `PruneOptions` names them."""
-        return {**_fields(self), "shape": sizes(self.shape)}
+        """As `PruneOptions` names them; --latency is held at the first --shape."""
+        shape = sizes(self.shape[0]) if self.shape and self.latency is not None else {}
+        return {**_fields(self), "shape": shape}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +174,9 @@ class Target:
         bool, typer.Option("--dry-run", help="show the predicted size, write nothing")
     ] = False
     plan_only: Annotated[bool, typer.Option("--plan-only", help="write only the plan")] = False
+    bench: Annotated[
+        bool, typer.Option("--bench", help="time the result against the original, for the report")
+    ] = False
 
     def path(self, model: Path) -> Path:
         """The model to write; with --plan-only OUT may be the plan's own name."""
@@ -197,13 +213,15 @@ def prune(
     load: LoadOptions,
     output: OutputOptions,
 ) -> None:
-    """Make a model smaller, prove it, and write it with its plan."""
+    """Make a model smaller, prove it, and write it with its plan and a report."""
     with output.sink("prune") as sink, load.libraries():
         out = target.path(model)
         _check_budget(budget, choice)
+        _check_bench(budget, target)
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
         read = reading.read(samples=512)
+        race = _race(model, calib, budget, read, run) if target.bench else None
         from mipack import rounds
 
         result = rounds.prune(
@@ -218,7 +236,7 @@ def prune(
             provider=run.provider,
             batch_size=run.batch_size,
         )
-        files = () if target.dry_run else result.save(out, force=target.force)
+        files = _written(result, model, out, target, race, context.obj, reading.classes, sink)
         for text in result.warnings:
             sink.warn(text)
         done = Pruned(result, files)
@@ -239,6 +257,65 @@ def _check_budget(budget: Budget, choice: Choice) -> None:
             "no budget is given",
             hint=f"give --{', --'.join(SHARES)}, --max-drop or --from-plan, or --width alone",
         )
+
+
+def _check_bench(budget: Budget, target: Target) -> None:
+    """What is not written cannot be timed, and a shape is for something that is."""
+    if target.bench and (target.dry_run or target.plan_only):
+        other = "dry-run" if target.dry_run else "plan-only"
+        raise InputError(
+            f"--bench and --{other} exclude each other", hint="only a model that is made can run"
+        )
+    if budget.shape and budget.latency is None and not target.bench:
+        raise InputError(
+            "--shape says where --latency and --bench measure", hint="give one of them too"
+        )
+    if budget.shape and len(budget.shape) > 1 and not target.bench:
+        raise InputError("--latency is held at one --shape", hint="give one, or --bench too")
+
+
+def _race(
+    model: Path, calib: Path | None, budget: Budget, read: ReadOptions, run: RunOptions
+) -> Bench:
+    """How the models will be raced; InputError where the model has no such dimension."""
+    from mipack.front.reports import Bench, check
+
+    shapes = [sizes(text) for text in budget.shape or ()]
+    race = Bench(
+        data=calib, shapes=shapes, options=read, batch_size=run.batch_size, provider=run.provider
+    )
+    check(model, race)
+    return race
+
+
+def _written(
+    result: PruneResult,
+    model: Path,
+    out: Path,
+    target: Target,
+    race: Bench | None,
+    arguments: Sequence[str],
+    classes: Path | None,
+    sink: Sink,
+) -> tuple[Path, ...]:
+    """Write what is wanted; the files. A plan alone has no report: nothing was cut yet."""
+    if target.dry_run:
+        return ()
+    if target.plan_only:
+        return result.save(out, force=target.force)
+    from mipack.data.labels import read_classes
+    from mipack.front import reports
+
+    return reports.save(
+        result,
+        model,
+        out,
+        force=target.force,
+        command=("mipack", *arguments),
+        race=race,
+        classes=read_classes(classes) if classes is not None else (),
+        progress=sink,
+    )
 
 
 def _check_target(model: Path, out: Path, force: bool, arguments: Sequence[str]) -> None:

@@ -97,6 +97,9 @@ class Source(Protocol):
     def load(self, indices: Sequence[int]) -> Feeds:
         """The feeds of these samples (all of one group), stacked."""
 
+    def title(self, index: int) -> str:
+        """What a person calls this sample: its text or its file; "" where only its number says."""
+
     def content(self, indices: Sequence[int]) -> Iterator[bytes]:
         """Bytes that change whenever the feeds of these samples would."""
 
@@ -128,6 +131,10 @@ class Dataset:
     def labels(self) -> Array | None:
         """Integer label of every sample, in the order of the set; None where unknown."""
         return None if self._labels is None else self._labels[self._indices]
+
+    def title(self, origin: int) -> str:
+        """What a person calls the sample at this position of the source; "" where nothing does."""
+        return self._source.title(origin)
 
     @cached_property
     def digest(self) -> str:

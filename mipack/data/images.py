@@ -66,6 +66,10 @@ class ImageSource:
         pictures = [self._pixels.prepare(self._read(i), self._place(i)) for i in indices]
         return {self._spec.name: np.stack(pictures)}
 
+    def title(self, index: int) -> str:
+        """The picture's name."""
+        return str(self._names[index])
+
     def content(self, indices: Sequence[int]) -> Iterator[bytes]:
         """The preparation, then the bytes of every picture as they are in the file."""
         yield repr((self._spec.name, self._pixels)).encode()

@@ -161,6 +161,14 @@ class ArraySource:
             for name, array in arrays.items()
         }
 
+    def title(self, index: int) -> str:
+        """The item, and the row of it, where there are several."""
+        at, row = self._where[index]
+        if len(self._items) == 1:
+            return ""
+        place = self._items[at].place
+        return place if self._axes is None else f"{place}, row {row}"
+
     def content(self, indices: Sequence[int]) -> Iterator[bytes]:
         """The digest of each item and the row in it."""
         for name in self._specs:

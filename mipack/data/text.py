@@ -129,6 +129,10 @@ class TextSource:
             feeds[spec.name] = array.astype(dtype_of(spec.dtype), copy=False)
         return feeds
 
+    def title(self, index: int) -> str:
+        """The text."""
+        return self._texts[index]
+
     def content(self, indices: Sequence[int]) -> Iterator[bytes]:
         """The preparation, the tokenizer, then every text."""
         types = [(spec.name, spec.dtype, self._fields[spec.name]) for spec in self._specs]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mipack.errors import InputError
+from mipack.evaluate.changes import Changes, Watch
 from mipack.evaluate.fidelity import Fidelity, Tally
 from mipack.evaluate.metrics import METRICS, Metric, choose
 from mipack.runtime.session import Arrays, Session
@@ -67,12 +68,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Two models on the same samples; `fidelity` has the headline output first."""
+    """Two models on the same samples; `fidelity` has the headline output first, and `changes`
+    tells which samples have another answer there."""
 
     names: tuple[str, str]
     samples: int
     score: Score | None
     fidelity: tuple[Fidelity, ...]
+    changes: Changes | None = None
 
     @property
     def agreement(self) -> float | None:
@@ -147,6 +150,7 @@ class _Pair:
         self._samples = 0
         self._rows: tuple[list[Array], list[Array]] = ([], [])
         self._labels: list[Array] = []
+        self._watch: Watch | None = None
         _check_outputs(names, sessions, output)
 
     def add(self, batch: Batch) -> None:
@@ -160,6 +164,7 @@ class _Pair:
         for name, tally in self._tallies.items():
             tally.add(first[name], second[name], mask=mask, sampled=name in sampled)
         self._add_scores(batch, first, second, mask)
+        self._add_changes(batch, first, second, mask, sampled)
         self._samples += batch.samples
 
     def result(self) -> Evaluation:
@@ -168,7 +173,8 @@ class _Pair:
             raise InputError("there is no data to evaluate on", hint="is the folder empty?")
         order = sorted(self._tallies, key=lambda name: name != self._output)
         fidelity = tuple(self._tallies[name].result() for name in order)
-        return Evaluation(self._names, self._samples, self._score(), fidelity)
+        changes = self._watch.result() if self._watch else None
+        return Evaluation(self._names, self._samples, self._score(), fidelity, changes)
 
     def _run(self, index: int, batch: Batch) -> Arrays:
         """The tensor outputs of one model; sequences and maps have no place in a comparison."""
@@ -209,6 +215,22 @@ class _Pair:
         for name, rows, outputs in zip(self._names, self._rows, (first, second), strict=True):
             rows.append(self._contribution(name, outputs[self._output], labels, mask))
         self._labels.append(labels)
+
+    def _add_changes(
+        self,
+        batch: Batch,
+        first: Arrays,
+        second: Arrays,
+        mask: Array | None,
+        sampled: set[str],
+    ) -> None:
+        name = self._output
+        if name is None or name not in sampled or first[name].dtype.kind not in "fiub":
+            return
+        self._watch = self._watch or Watch(name)
+        index = getattr(batch, "origin", None)  # not every batch knows where it is from
+        labels = batch.labels
+        self._watch.add(first[name], second[name], labels=labels, mask=mask, index=index)
 
     def _contribution(self, name: str, output: Array, labels: Array, mask: Array | None) -> Array:
         metric = METRICS[str(self._metric)]

@@ -74,8 +74,8 @@ class Tally:
         if first.dtype.kind != "f":
             self._count(first.ravel() == second.ravel())
             return
-        keep = mask.astype(bool) if mask is not None and _fits(mask, first) else None
-        for part in _parts(first) if sampled else [...]:
+        keep = mask.astype(bool) if mask is not None and fits(mask, first) else None
+        for part in parts(first) if sampled else [...]:
             own = None if keep is None else keep[part]
             self._add_floats(first[part], second[part], own, sampled)
 
@@ -106,9 +106,9 @@ class Tally:
     def _add_rows(self, first: Array, second: Array) -> None:
         """`first` and `second` are [rows, classes]."""
         self._count(predictions(first) == predictions(second))
-        self._probabilities &= _are_probabilities(first) and _are_probabilities(second)
+        self._probabilities &= are_probabilities(first) and are_probabilities(second)
         for probabilities, total in self._kl.items():
-            logs = _log_probabilities if probabilities else _log_softmax
+            logs = _log_probabilities if probabilities else log_softmax
             total.add(_divergence(logs(first), logs(second)))
 
     def _add_samples(self, first: Array, second: Array) -> None:
@@ -141,13 +141,13 @@ class _Mean:
         return self._sum / self.count if self.count else None
 
 
-def _parts(values: Array) -> Iterator[slice]:
+def parts(values: Array) -> Iterator[slice]:
     """Runs of samples small enough that float64 copies of them cost little."""
     step = max(1, PART_ENTRIES * len(values) // max(1, values.size))
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
-def _fits(mask: Array, values: Array) -> bool:
+def fits(mask: Array, values: Array) -> bool:
     """Whether the mask [n, t] speaks of the first two axes of [n, t, ...]."""
     return mask.ndim == 2 and values.ndim >= 3 and values.shape[:2] == mask.shape
 
@@ -164,14 +164,14 @@ def _flat(values: Array, keep: Array | None, sampled: bool) -> Array:
     return values.reshape(len(values) if sampled else 1, -1)
 
 
-def _are_probabilities(rows: Array) -> bool:
+def are_probabilities(rows: Array) -> bool:
     """Whether every row that is not NaN is non-negative and sums to 1."""
     sound = rows[~np.isnan(rows).any(axis=1)]
     sums = sound.sum(axis=1)
     return bool((sound >= 0).all() and (np.abs(sums - 1) <= SUM_TOLERANCE).all())
 
 
-def _log_softmax(rows: Array) -> Array:
+def log_softmax(rows: Array) -> Array:
     """Rows with +infinity, or with nothing but -infinity, become NaN."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shifted = rows - rows.max(axis=1, keepdims=True)

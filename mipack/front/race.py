@@ -35,11 +35,13 @@ class ModelSize:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """The comparison, the size of every model in order, and what the inputs were."""
+    """The comparison, the size of every model in order, and what the inputs were: in words, and as
+    they were fed, by shape."""
 
     comparison: loop.Comparison
     models: tuple[ModelSize, ...]
     notes: tuple[str, ...]
+    feeds: tuple[tuple[str, Feeds], ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """All of it as plain values, raw samples and the machine included."""
@@ -94,7 +96,7 @@ def bench(
             provider=working_provider(provider),
             counts=[_counts(size) for size in sizes_of],
         )
-    return Race(comparison, sizes_of, notes)
+    return Race(comparison, sizes_of, notes, tuple(labelled))
 
 
 def _made_up_feeds(model: Path, declared: Signature, sizes: Shape) -> Feeds:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from mipack.couple.listing import split_reason, state_of
 from mipack.couple.solve import Coupling, Group
 from mipack.data.dataset import ReadOptions
 from mipack.errors import InputError
 from mipack.front.inputs import prepared_model
-from mipack.front.survey import split_reason, state_of
 from mipack.layout import Term, find, is_static, leaves, size_of
 from mipack.prepare import Data
 

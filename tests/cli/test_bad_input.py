@@ -267,7 +267,9 @@ def test_out_in_a_missing_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("existing", ["o.onnx", "o.plan.json", "o.onnx.data"])
+@pytest.mark.parametrize(
+    "existing", ["o.onnx", "o.plan.json", "o.onnx.data", "o.report.html", "o.report.json"]
+)
 def test_existing_output_is_refused_with_the_command_that_would_work(
     existing: str, tmp_path: Path
 ) -> None:

@@ -136,13 +136,15 @@ def test_prune_prints_size_fidelity_and_files(model: Path, calib: Path, tmp_path
         assert words in result.stdout
     assert f"wrote {out}, {tmp_path / 'o.plan.json'}" in result.stdout
     assert "image: float32 [300, 1, 8, 8]" in result.stderr  # the preprocessing in force
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.onnx", "o.plan.json"]
+    names = ["o.onnx", "o.plan.json", "o.report.html", "o.report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_prune_json_names_the_files(model: Path, calib: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.onnx"
     found = document("prune", model, "--calib", calib, "--keep", "0.5", "-o", out, *FAST)
-    assert found["files"] == [str(out), str(tmp_path / "o.plan.json")]
+    names = ["o.onnx", "o.plan.json", "o.report.html", "o.report.json"]
+    assert found["files"] == [str(tmp_path / name) for name in names]
     assert found["after"]["macs"] < found["before"]["macs"]
     assert all(check["passed"] for check in found["checks"])
 
@@ -153,7 +155,9 @@ def test_out_defaults_to_the_working_folder(
     monkeypatch.chdir(tmp_path)
     assert run("prune", model, "--calib", calib, "--keep", "0.5", *FAST).exit_code == 0
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["model.pruned.onnx", "model.pruned.plan.json"]
+    stem = "model.pruned"
+    ends = (".onnx", ".plan.json", ".report.html", ".report.json")
+    assert names == [stem + end for end in ends]
 
 
 def test_dry_run_predicts_and_writes_nothing(

@@ -31,7 +31,8 @@ def interrupted_at(stage: str, arguments: list[str]) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize(
-    ("stage", "extra"), [("load", ["--json"]), ("calibrate", []), ("cut and prove", [])]
+    ("stage", "extra"),
+    [("load", ["--json"]), ("calibrate", []), ("cut and prove", []), ("bench", ["--bench"])],
 )
 def test_an_interrupt_leaves_no_file(
     stage: str, extra: list[str], digits: Path, tmp_path: Path
@@ -42,7 +43,7 @@ def test_an_interrupt_leaves_no_file(
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
-    if extra:
+    if "--json" in extra:
         assert json.loads(done.stdout)["error"]["exit_code"] == 130
     else:
         assert done.stderr.splitlines()[-1] == "error: interrupted"

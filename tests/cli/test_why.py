@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 import pytest
 
+from mipack.couple.listing import split_reason
 from mipack.errors import InputError
 from mipack.front.reasons import Explanation, why
-from mipack.front.survey import split_reason
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>

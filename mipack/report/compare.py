@@ -1,0 +1,169 @@
+"""Several runs side by side: quality over what they cost, and which no other run beats in both.
+
+Cost is the share of the original's time where every run was timed on one shape, else of its MACs.
+Quality is the difference of the task metric where all have the same, else the agreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mipack.errors import InputError
+from mipack.report.record import Contrast, Report
+
+FORMAT = "mipack-comparison/1"
+SMALLER_IS_BETTER = ("mse", "mae")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One run. `cost` is a share of the original's, `quality` in the comparison's `unit`, both with
+    their 95 % interval where there is one; `front`: no other run is at least as good in both and
+    better in one."""
+
+    name: str
+    model: str
+    command: str
+    cost: float | None
+    cost_interval: tuple[float, float] | None
+    quality: float | None
+    quality_interval: tuple[float, float] | None
+    agreement: float | None
+    kl: float | None
+    macs: float
+    params: float
+    bytes: float
+    verdict: str
+    front: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The runs in the order given; `cost` and `quality` say what is compared: times if `timed`, a
+    difference of `metric` if there is one. `notes`: where runs cannot be compared as they stand."""
+
+    cost: str
+    quality: str
+    timed: bool
+    metric: str | None
+    points: tuple[Point, ...]
+    notes: tuple[str, ...] = ()
+    format: str = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
+    """Compare runs, each with the name it is to be called. Raises InputError for none."""
+    if not reports:
+        raise InputError("there is no report to compare", hint="name some x.report.json")
+    shape = _common_shape([report for _, report in reports])
+    metric = _common_metric([report for _, report in reports])
+    points = [_point(name, report, shape, metric) for name, report in reports]
+    small = metric in SMALLER_IS_BETTER
+    fronted = tuple(
+        _placed(point, any(_beats(other, point, small) for other in points)) for point in points
+    )
+    return Comparison(
+        cost=f"share of the original's time on {shape}" if shape else "share of the MACs",
+        quality=f"difference of {metric}" if metric else "agreement with the original, %",
+        timed=shape is not None,
+        metric=metric,
+        points=fronted,
+        notes=_notes([report for _, report in reports], timed=shape is not None),
+    )
+
+
+def _common_shape(reports: Sequence[Report]) -> str | None:
+    """The first shape that all were timed on."""
+    listed = [
+        [entry.shape for entry in report.latency.contrasts] if report.latency else []
+        for report in reports
+    ]
+    return next((s for s in listed[0] if all(s in other for other in listed)), None)
+
+
+def _common_metric(reports: Sequence[Report]) -> str | None:
+    found = {r.quality.score.metric if r.quality and r.quality.score else None for r in reports}
+    return found.pop() if len(found) == 1 else None
+
+
+def _point(name: str, report: Report, shape: str | None, metric: str | None) -> Point:
+    cost, bounds = _cost(report, shape)
+    quality, quality_bounds = _quality(report, metric)
+    first = report.quality.fidelity[0] if report.quality and report.quality.fidelity else None
+    return Point(
+        name=name,
+        model=report.name,
+        command=report.command,
+        cost=cost,
+        cost_interval=bounds,
+        quality=quality,
+        quality_interval=quality_bounds,
+        agreement=first.agreement if first else None,
+        kl=first.kl if first else None,
+        macs=_ratio(report.after.macs, report.before.macs),
+        params=_ratio(report.after.params, report.before.params),
+        bytes=_ratio(report.after.bytes, report.before.bytes),
+        verdict=report.verdict.answer,
+    )
+
+
+def _cost(report: Report, shape: str | None) -> tuple[float | None, tuple[float, float] | None]:
+    if shape is None:
+        return _ratio(report.after.macs, report.before.macs), None
+    listed: Sequence[Contrast] = report.latency.contrasts if report.latency else ()
+    entry = next(entry for entry in listed if entry.shape == shape)
+    return entry.ratio, entry.interval
+
+
+def _quality(report: Report, metric: str | None) -> tuple[float | None, tuple[float, float] | None]:
+    found = report.quality
+    if found is None:
+        return None, None
+    if metric is not None and found.score is not None:
+        return found.score.difference, found.score.interval
+    agreement = found.fidelity[0].agreement if found.fidelity else None
+    if agreement is None:
+        return None, None
+    bounds = found.interval
+    return 100 * agreement, (100 * bounds[0], 100 * bounds[1]) if bounds else None
+
+
+def _ratio(after: int, before: int) -> float:
+    return after / before if before else 1.0
+
+
+def _beats(one: Point, other: Point, small: bool) -> bool:
+    """At least as good in both, better in one."""
+    if None in (one.cost, one.quality, other.cost, other.quality):
+        return False
+    sign = -1 if small else 1
+    gain = sign * ((one.quality or 0.0) - (other.quality or 0.0))
+    spared = (other.cost or 0.0) - (one.cost or 0.0)
+    return gain >= 0 and spared >= 0 and (gain > 0 or spared > 0)
+
+
+def _placed(point: Point, beaten: bool) -> Point:
+    known = point.cost is not None and point.quality is not None
+    return replace(point, front=known and not beaten)
+
+
+def _notes(reports: Sequence[Report], *, timed: bool) -> tuple[str, ...]:
+    notes = []
+    if len({report.model_digest for report in reports}) > 1:
+        notes.append("these runs started from different models")
+    if len({report.data_digest for report in reports}) > 1:
+        notes.append("these runs were calibrated and judged on different data")
+    machines = {str(report.environment.get("cpu")) for report in reports}
+    if timed and len(machines) > 1:
+        notes.append(f"timed on different machines: {', '.join(sorted(machines))}")
+    if not timed:
+        notes.append("not every run was timed on one shape (--bench): cost is told in MACs")
+    if any(report.quality is None for report in reports):
+        notes.append("some runs had no data: their quality is unknown")
+    return tuple(notes)

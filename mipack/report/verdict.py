@@ -1,0 +1,93 @@
+"""May this be shipped? A report's own answer, and what speaks for and against it.
+
+Only a bound that the user set makes a plain "yes" (`--max-drop`, held on samples that decided
+nothing else); without one a person has to say what may be lost, and the figures to say it by are
+listed. A failed check makes a "no".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mipack.report.record import Latency, Quality, Verdict
+from mipack.result import Check
+
+AGREES = 0.98
+"""Fewer answers in common than this speak against shipping where nobody set a bound."""
+
+
+def verdict(
+    checks: Sequence[Check],
+    quality: Quality | None,
+    latency: Latency | None,
+    promises: Mapping[str, Any],
+    *,
+    signature_changed: bool = False,
+) -> Verdict:
+    """The answer from what was measured."""
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        reasons = tuple(f"failed: {check.name} ({check.detail})" for check in failed)
+        return Verdict(answer="no", headline="No: a check failed", reasons=reasons)
+    against = [*_quality(quality), *_speed(latency)]
+    if signature_changed:
+        against.append("its inputs or outputs are not those of the original: callers must change")
+    proven = f"all {len(checks)} checks passed"
+    if "drop" in promises and not against:
+        return Verdict(
+            answer="yes",
+            headline="Yes: it is proven, and it loses no more than was allowed",
+            reasons=(proven, _promised(promises["drop"])),
+        )
+    if against:
+        headline = "Look first: the cut is proven, but something speaks against it"
+    elif quality is None:
+        headline = "Look first: the cut is proven, but nothing was measured on data"
+        against = ["there was no calibration data: measure the answers with mipack eval"]
+    else:
+        headline = "Probably: the cut is proven and little changed, but nobody set a bound"
+        against = ["say what may be lost with --max-drop, or judge by the figures below"]
+    return Verdict(answer="look", headline=headline, reasons=(*against, proven))
+
+
+def _promised(drop: Mapping[str, Any]) -> str:
+    return (
+        f"it loses {drop.get('points', 0.0):.2f} points of {drop.get('metric', '?')} on "
+        f"{drop.get('answers', 0)} samples that decided nothing else"
+    )
+
+
+def _quality(quality: Quality | None) -> list[str]:
+    """What the figures say against it."""
+    if quality is None:
+        return []
+    found, score = [], quality.score
+    if score is not None and score.interval is not None:
+        low, high = score.interval
+        worse = high < 0 if score.unit == "points" else low > 0  # an error is better small
+        if worse:
+            found.append(
+                f"{score.metric} is surely worse: {score.difference:+.2f} {score.unit} "
+                f"({low:+.2f} to {high:+.2f})"
+            )
+    agreement = quality.fidelity[0].agreement if quality.fidelity else None
+    if agreement is not None and agreement < AGREES:
+        found.append(
+            f"only {100 * agreement:.1f} % of {quality.fidelity[0].rows:,} held-out answers are "
+            "those of the original"
+        )
+    odd = sum(entry.nonfinite for entry in quality.fidelity)
+    if odd:
+        found.append(f"{odd:,} samples give NaN or infinity where the original does not")
+    return found
+
+
+def _speed(latency: Latency | None) -> list[str]:
+    """Shapes on which it is surely slower."""
+    return [
+        f"slower on {entry.shape}: {entry.ratio:.3f} of the time ({entry.interval[0]:.3f} to "
+        f"{entry.interval[1]:.3f})"
+        for entry in (latency.contrasts if latency else ())
+        if entry.interval[0] > 1
+    ]
