@@ -19,10 +19,11 @@ from mipack.gather import collect, rotated
 from mipack.graph.load import weight_bytes, weight_count
 from mipack.lossless import Left, count, foresee, leave_out
 from mipack.material import Material
-from mipack.options import Progress, Silent, Stopwatch, checked
+from mipack.options import Progress, PruneOptions, Silent, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Background, Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
+from mipack.select.evidence import Evidence
 from mipack.select.plan import Plan, load_plan
 from mipack.settle import Settled, promised, settle
 from mipack.stages import advise, background, fidelity, held_out_quality, refitted
@@ -55,24 +56,48 @@ def prune(
     options, say, watch = checked(settings), progress or Silent(), Stopwatch()
     replay = load_plan(options.from_plan) if options.from_plan else None
     reset_peak_memory()
-    with watch("load", say):
-        original, data = opened(model, calib, read or ReadOptions(), say)
-    with watch("probe and couple", say):
-        prepared = prepare(original, data, allow_signature=options.allow_signature)
-        file = Path(model) if isinstance(model, (str, Path)) else None
-        material = Material(prepared, options, say, replay, file)
+    material = understood(model, calib, options, read or ReadOptions(), say, watch, replay)
     material.announce(replay)
     require_gate(material)
     count(material)
     evidence = rotated(material, collect(material, watch), replay)
-    prepared = material.prepared
     made = Settled(replay) if replay else settle(material, evidence, watch)
-    plan = made.plan
+    if decide_only:
+        keep = Keep.of(made.plan.tables(material.prepared.coupling))
+        before, after = material.sizes(keep)
+        left = foresee(material, keep, after)
+        return _result(left, made.plan, before, after, (), watch, material)
+    return carried_out(material, evidence, made, watch)
+
+
+def understood(
+    model: Source | str,
+    calib: Data | None,
+    options: PruneOptions,
+    read: ReadOptions,
+    say: Progress,
+    watch: Stopwatch,
+    replay: Plan | None = None,
+) -> Material:
+    """The model and its data, read, probed and coupled: what the later stages work on."""
+    with watch("load", say):
+        original, data = opened(model, calib, read, say)
+    with watch("probe and couple", say):
+        prepared = prepare(original, data, allow_signature=options.allow_signature)
+        file = Path(model) if isinstance(model, (str, Path)) else None
+        return Material(prepared, options, say, replay, file)
+
+
+def carried_out(
+    material: Material, evidence: Evidence | None, made: Settled, watch: Stopwatch
+) -> PruneResult:
+    """The plan's model, proved, refitted, verified and measured.
+
+    Raises VerificationError where it fails.
+    """
+    plan, prepared, say = made.plan, material.prepared, material.say
     keep = Keep.of(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)
-    if decide_only:
-        left = foresee(material, keep, after)
-        return _result(left, plan, before, after, (), watch, material)
     with watch("cut and prove", say):
         plain = cut(prepared.coupling, keep)
         proof = prove(prepared.coupling, keep, plain, [b.feeds for b in material.proof_batches])

@@ -120,9 +120,6 @@ class Choice:
     ] = None
     signal: Annotated[str, typer.Option(help="what counts in an output, or auto")] = "auto"
     allocate: Annotated[str, typer.Option(help="information, uniform or tau")] = "information"
-    iterations: Annotated[
-        int, typer.Option(help="select in N rounds, each by what the last one left", min=1)
-    ] = 1
     round_to: Annotated[
         int | None, typer.Option("--round", help="keep multiples of N units", metavar="N", min=1)
     ] = None
@@ -148,10 +145,6 @@ class Choice:
         bool,
         typer.Option("--count-unread", help="work that nobody reads counts towards the budget"),
     ] = False
-    moments: Annotated[
-        Path | None,
-        typer.Option(help="save the statistics here, and use them again", metavar="FILE"),
-    ] = None
 
     def settings(self) -> dict[str, Any]:
         """As `PruneOptions` names them."""
@@ -159,6 +152,19 @@ class Choice:
         patterns = {name: tuple(given[name] or ()) for name in ("only", "exclude")}
         refit = not given.pop("no_refit")
         return {**given, **patterns, "refit": refit}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How often the model is calibrated, and whether that is kept."""
+
+    iterations: Annotated[
+        int, typer.Option(help="select in N rounds, each by what the last one left", min=1)
+    ] = 1
+    moments: Annotated[
+        Path | None,
+        typer.Option(help="save the statistics here, and use them again", metavar="FILE"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +214,7 @@ def prune(
     budget: Budget,
     target: Target,
     choice: Choice,
+    effort: Effort,
     reading: DataOptions,
     run: RunOptions,
     load: LoadOptions,
@@ -231,6 +238,7 @@ def prune(
             decide_only=target.dry_run or target.plan_only,
             **budget.settings(),
             **choice.settings(),
+            **_fields(effort),
             seed=reading.seed,
             provider=run.provider,
             batch_size=run.batch_size,
