@@ -50,8 +50,8 @@ class Budgets:
         int | None, typer.Option(help="how many budgets a range stands for (default 4)")
     ] = None
 
-    def shares(self) -> dict[str, tuple[float, ...]]:
-        """The budgets of the one kind that is given. Raises InputError."""
+    def settings(self) -> dict[str, Any]:
+        """The budgets of the one kind that is given, as `mipack.sweep` names them. InputError."""
         given = {k: v for k, v in (("keep", self.keep), ("macs", self.macs)) if v is not None}
         if len(given) != 1:
             raise InputError(
@@ -114,7 +114,7 @@ def sweep(
     It goes on where an earlier run in the same folder stopped, and adds budgets to it.
     """
     with output.sink("sweep") as sink, load.libraries():
-        shares = budgets.shares()
+        shares = budgets.settings()
         timing = judging.timing()
         read = reading.read(samples=512)
         from mipack.explore.sweep import sweep as explored

@@ -20,7 +20,7 @@ def parsed(option: str, text: str, points: int | None) -> tuple[float, ...]:
     """
     ends = text.split("..")
     if len(ends) == 2:
-        return spread(option, text, (ends[0], ends[1]), points or POINTS)
+        return spread(option, text, (ends[0], ends[1]), POINTS if points is None else points)
     if points is not None:
         raise InputError(
             f"--points {points} says nothing to the list --{option} {text}",

@@ -96,7 +96,7 @@ class SweepFolder:
         )
 
     def point(self, name: str) -> Document | None:
-        """What a finished point says; None where it is not there. InputError where it is damaged."""
+        """What a finished point says, or None. InputError where it is damaged."""
         place = self.path / name
         if not place.exists():
             return None
@@ -107,7 +107,7 @@ class SweepFolder:
                 what = "was changed" if path.is_file() else "is missing"
                 raise InputError(
                     f"the point {place} is damaged: {file} {what}",
-                    hint=f"delete the folder {place}: the next run makes it again",
+                    hint=_again(place),
                 )
         return found
 
@@ -146,7 +146,7 @@ def sha256(path: Path) -> str:
 
 def _read(path: Path, form: str, *, whole: Path | None = None) -> Document:
     """A JSON document of this format. InputError where it is damaged or of another version."""
-    hint = f"delete {whole or path.parent} and run again"
+    hint = _again(whole) if whole else f"delete {path.parent} and sweep again"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -157,13 +157,17 @@ def _read(path: Path, form: str, *, whole: Path | None = None) -> Document:
     return found
 
 
+def _again(place: Path) -> str:
+    return f"delete the folder {place}: the next run makes it again"
+
+
 def _files(found: Document, place: Path) -> Mapping[str, str]:
     """The digests by file name; names that lead out of the folder are damage."""
     files = found.get("sha256")
     if not isinstance(files, dict) or any(Path(name).name != name for name in files):
         raise InputError(
             f"{place / POINT} is damaged: it does not list the point's files",
-            hint=f"delete {place} and run again",
+            hint=_again(place),
         )
     return files
 

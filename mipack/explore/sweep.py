@@ -89,7 +89,8 @@ def sweep(
             known = place.point(name)
             if known is None:
                 say.note(f"point {at} of {len(shares)}: {name}")
-                _add(place, study, name, replace(options, **{option: share}))
+                budget: dict[str, Any] = {option: share}
+                _add(place, study, name, replace(options, **budget))
                 known = place.point(name)
                 assert known is not None
             points.append(read_point(known, place.path / name))
