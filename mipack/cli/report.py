@@ -53,10 +53,11 @@ def report(
         for note in found.notes:
             sink.warn(note)
         files = () if out is None else (front.write_page(found, out, force=force),)
-        sink.result(Written(found, files), lambda: _blocks(found, files))
+        sink.result(Written(found, files), lambda: comparison_blocks(found, files))
 
 
-def _blocks(found: Comparison, files: Sequence[Path]) -> Sequence[Block]:
+def comparison_blocks(found: Comparison, files: Sequence[Path]) -> Sequence[Block]:
+    """The runs as a table, and the files that were written."""
     from mipack.report.terminal import Column, Table, real, share
 
     columns = (

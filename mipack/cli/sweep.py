@@ -19,12 +19,13 @@ from mipack.cli._options import (
     sizes,
 )
 from mipack.cli.prune import Choice
+from mipack.cli.report import comparison_blocks
 from mipack.errors import InputError
 from mipack.explore.budgets import parsed
 
 if TYPE_CHECKING:
-    from mipack.explore.points import Point, Sweep
-    from mipack.explore.sweep import Timing
+    from mipack.explore.points import Sweep
+    from mipack.front.reports import Bench
     from mipack.report.terminal import Block
 
 Calib = Annotated[Path, typer.Option(help="a file or folder of data", show_default=False)]
@@ -85,18 +86,25 @@ class Judging:
         int | None, typer.Option(help="threads of each model (default: physical cores)", min=1)
     ] = None
 
-    def timing(self) -> Timing | None:
+    def race(self, run: RunOptions) -> Bench | None:
         """How points are raced. Raises InputError."""
-        from mipack.explore.sweep import Timing
-
+        shapes = [sizes(text) for text in self.shape or ()]
         if self.no_bench:
             return None
-        shapes = tuple(sizes(text) for text in self.shape or ())
-        return Timing(shapes=shapes, seconds=self.seconds, threads=self.threads)
+        from mipack.front.reports import Bench
+
+        return Bench(
+            shapes=shapes,
+            batch_size=run.batch_size,
+            seconds=self.seconds,
+            threads=self.threads,
+            provider=run.provider,
+        )
 
 
 @flat
 def sweep(
+    context: typer.Context,
     model: Model,
     *,
     calib: Calib,
@@ -114,15 +122,15 @@ def sweep(
     It goes on where an earlier run in the same folder stopped, and adds budgets to it.
     """
     with output.sink("sweep") as sink, load.libraries():
-        shares = budgets.settings()
-        timing = judging.timing()
-        read = reading.read(samples=512)
-        from mipack.explore.sweep import sweep as explored
-
+        shares, read = budgets.settings(), reading.read(samples=512)
         apart: dict[str, Any] = {}
         if judging.data is not None:
             apart = {"data": judging.data, "data_read": replace(read, samples=None)}
             read = replace(read, labels=None)
+        race = judging.race(run)
+        from mipack.data.labels import read_classes
+        from mipack.explore.sweep import sweep as explored
+
         found = explored(
             model,
             calib,
@@ -130,64 +138,21 @@ def sweep(
             **shares,
             **apart,
             read=read,
-            timing=timing,
+            race=race,
+            command=("mipack", *context.obj),
+            classes=read_classes(reading.classes) if reading.classes is not None else (),
             progress=sink,
             seed=reading.seed,
             provider=run.provider,
             batch_size=run.batch_size,
             **choice.settings(),
         )
-        for text in found.warnings:
+        for text in (*found.warnings, *found.comparison.notes):
             sink.warn(text)
         sink.result(found, lambda: _blocks(found))
 
 
 def _blocks(found: Sweep) -> Sequence[Block]:
-    blocks: list[Block] = [_table(found)]
-    made = [point for point in found.points if point.problem is None]
-    blocks += [f"{p.name}: no model: {p.problem}" for p in found.points if p.problem is not None]
-    first = next((point.quality for point in made if point.quality is not None), None)
-    if first is not None:
-        blocks.append(f"{first.metric} on {first.samples:,} samples; *: no other model beats it")
-    if any(entry.noisy for point in made for entry in point.pace):
-        blocks.append(
-            "some ratios are noisy: stop other work and time the models with mipack bench"
-        )
-    return [*blocks, f"wrote {', '.join(map(str, found.files))}"] if found.files else blocks
-
-
-def _table(found: Sweep) -> Block:
-    from mipack.report.terminal import Column, Table
-
-    metric = next((p.quality.metric for p in found.points if p.quality is not None), "quality")
-    shapes = next(([s.shape for s in p.pace] for p in found.points if p.pace), [])
-    titles = ("MACs", "parameters", "file", metric, "difference", "agreement", "KL")
-    timed = [f"time, {shape}" for shape in shapes] + (["95 % interval"] if shapes else [])
-    columns = (Column("", "word"), Column("model", "name"), *map(Column, (*titles, *timed)))
-    front = found.front
-    listed = (found.original, *(p for p in found.points if p.problem is None))
-    rows = tuple(
-        ("*" if point.name in front else "", point.name, *_cells(point, found, len(shapes)))
-        for point in listed
-    )
-    return Table(columns, rows)
-
-
-def _cells(point: Point, found: Sweep, shapes: int) -> tuple[str, ...]:
-    from mipack.report.terminal import count, real, share, volume
-
-    sizes_ = (count(point.macs), count(point.params), volume(point.bytes))
-    quality = point.quality
-    if point is found.original:
-        first = next((p.quality.original for p in found.points if p.quality is not None), None)
-        return (*sizes_, share(first, 2), "", "", "", *(["1"] * shapes), "")[: 7 + shapes + 1]
-    judged = ("-",) * 4
-    if quality is not None:
-        lost = f"{100 * (quality.value - quality.original):+.2f}"
-        judged = (
-            share(quality.value, 2), lost, share(quality.agreement, 2), real(quality.kl)
-        )  # fmt: skip
-    ratios = tuple(f"{entry.ratio:.3f}" for entry in point.pace)
-    bounds = [entry.interval for entry in point.pace][:1]
-    interval = tuple(f"{low:.3f} to {high:.3f}" for low, high in bounds)
-    return (*sizes_, *judged, *ratios, *interval)
+    missing = [point for point in found.points if point.problem is not None]
+    problems = [f"{point.name}: no model: {point.problem}" for point in missing]
+    return [*comparison_blocks(found.comparison, [found.page]), *problems]

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from mipack.errors import InputError
 
+OPTIONS = ("keep", "macs")
+"""What a sweep may vary."""
 POINTS = 4
 """How many budgets a range stands for, its ends included."""
 MOST = 100

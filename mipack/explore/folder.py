@@ -107,7 +107,7 @@ class SweepFolder:
                 what = "was changed" if path.is_file() else "is missing"
                 raise InputError(
                     f"the point {place} is damaged: {file} {what}",
-                    hint=_again(place),
+                    hint=make_again(place),
                 )
         return found
 
@@ -146,7 +146,7 @@ def sha256(path: Path) -> str:
 
 def _read(path: Path, form: str, *, whole: Path | None = None) -> Document:
     """A JSON document of this format. InputError where it is damaged or of another version."""
-    hint = _again(whole) if whole else f"delete {path.parent} and sweep again"
+    hint = make_again(whole) if whole else f"delete {path.parent} and sweep again"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -157,7 +157,8 @@ def _read(path: Path, form: str, *, whole: Path | None = None) -> Document:
     return found
 
 
-def _again(place: Path) -> str:
+def make_again(place: Path) -> str:
+    """What to do about a damaged point."""
     return f"delete the folder {place}: the next run makes it again"
 
 
@@ -167,7 +168,7 @@ def _files(found: Document, place: Path) -> Mapping[str, str]:
     if not isinstance(files, dict) or any(Path(name).name != name for name in files):
         raise InputError(
             f"{place / POINT} is damaged: it does not list the point's files",
-            hint=_again(place),
+            hint=make_again(place),
         )
     return files
 

@@ -64,8 +64,9 @@ def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
     metric = _common_metric([report for _, report in reports])
     points = [_point(name, report, shape, metric) for name, report in reports]
     small = metric in SMALLER_IS_BETTER
+    known = [*points, _original(metric)]
     fronted = tuple(
-        _placed(point, any(_beats(other, point, small) for other in points)) for point in points
+        _placed(point, any(_beats(other, point, small) for other in known)) for point in points
     )
     return Comparison(
         cost=f"share of the original's time on {shape}" if shape else "share of the MACs",
@@ -108,6 +109,25 @@ def _point(name: str, report: Report, shape: str | None, metric: str | None) -> 
         params=_ratio(report.after.params, report.before.params),
         bytes=_ratio(report.after.bytes, report.before.bytes),
         verdict=report.verdict.answer,
+    )
+
+
+def _original(metric: str | None) -> Point:
+    """What every run is a share of: a run that is slower and no better is beaten by it."""
+    return Point(
+        name="original",
+        model="",
+        command="",
+        cost=1.0,
+        cost_interval=None,
+        quality=0.0 if metric else 100.0,
+        quality_interval=None,
+        agreement=1.0,
+        kl=0.0,
+        macs=1.0,
+        params=1.0,
+        bytes=1.0,
+        verdict="",
     )
 
 
