@@ -6,8 +6,20 @@ command line, loads nothing heavy.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mipack.data.dataset import ReadOptions
+    from mipack.errors import InputError, MipackError, VerificationError
+    from mipack.explore.sweep import sweep
+    from mipack.front.reasons import why
+    from mipack.front.survey import inspect
+    from mipack.options import PruneOptions
+    from mipack.result import PruneResult
+    from mipack.rounds import prune
+    from mipack.runtime.session import custom_ops
 
 __version__ = "0.1.0"
 
@@ -22,6 +34,7 @@ __all__ = [
     "custom_ops",
     "inspect",
     "prune",
+    "sweep",
     "why",
 ]
 
@@ -35,8 +48,12 @@ _HOME = {  # public name -> its module; evaluate and bench, also packages here, 
     "custom_ops": "mipack.runtime.session",
     "inspect": "mipack.front",
     "prune": "mipack.rounds",
+    "sweep": "mipack.explore.sweep",
     "why": "mipack.front",
 }
+
+# Whoever sets up logging hears it; nobody else is told to.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

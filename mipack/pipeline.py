@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import onnx_ir as ir
 
@@ -19,7 +19,7 @@ from mipack.gather import collect, rotated
 from mipack.graph.load import weight_bytes, weight_count
 from mipack.lossless import Left, count, foresee, leave_out
 from mipack.material import Material
-from mipack.options import Progress, PruneOptions, Silent, Stopwatch, checked
+from mipack.options import Logged, Progress, PruneOptions, Settings, Stopwatch, checked
 from mipack.prepare import Data, Source, open_model, prepare, read_data
 from mipack.result import Background, Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
@@ -41,7 +41,7 @@ def prune(
     read: ReadOptions | None = None,
     progress: Progress | None = None,
     decide_only: bool = False,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> PruneResult:
     """Make a model smaller; nothing is written until `PruneResult.save`.
 
@@ -53,7 +53,7 @@ def prune(
     Raises InputError for what the user can fix and VerificationError where the result fails its
     proof.
     """
-    options, say, watch = checked(settings), progress or Silent(), Stopwatch()
+    options, say, watch = checked(settings), progress or Logged(), Stopwatch()
     replay = load_plan(options.from_plan) if options.from_plan else None
     reset_peak_memory()
     material = understood(model, calib, options, read or ReadOptions(), say, watch, replay)

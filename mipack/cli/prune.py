@@ -336,67 +336,6 @@ def _check_target(model: Path, out: Path, force: bool, arguments: Sequence[str])
 
 
 def _blocks(done: Pruned, target: Target, *, every: bool) -> Sequence[Block]:
-    result = done.result
-    blocks: list[Block] = [_sizes(result, predicted=result.model is None)]
-    if result.model is not None:
-        blocks += [_fidelity(result), *_promises(result), *_checks(result, every=every)]
-    if every:
-        blocks += [_groups(result), _timings(result)]
     written = ", ".join(map(str, done.files))
-    return [*blocks, f"wrote {written}" if written else "wrote nothing (--dry-run)"]
-
-
-def _sizes(result: PruneResult, *, predicted: bool) -> Block:
-    from mipack.report.terminal import change, count, volume
-
-    before, after = result.before, result.after
-    rows = [("MACs per sample", before.macs, after.macs, count)]
-    if result.unread is not None:
-        rows.append((" without what nobody reads", before.macs, result.unread.macs, count))
-    rows.append(("parameters", before.params, after.params, count))
-    rows.append(("bytes of weights", before.bytes, after.bytes, volume))
-    return change(rows, "predicted" if predicted else "after")
-
-
-def _fidelity(result: PruneResult) -> str:
-    from mipack.report.terminal import real, share
-
-    found = result.fidelity
-    if not found:
-        return "agreement and KL: not measured, there is no calibration data"
-    return (
-        f"on held-out calibration rows: agreement {share(found.get('agreement'), 2)}, "
-        f"KL {real(found.get('kl'))} nats, cosine {real(found.get('cosine'), 6)}"
-    )
-
-
-def _promises(result: PruneResult) -> list[str]:
-    """What was measured of budgets that are no counts."""
-    named = [check for check in result.checks if check.name.split()[0] in ("latency", "max-drop")]
-    return [f"--{check.name}: {check.detail}" for check in named]
-
-
-def _checks(result: PruneResult, *, every: bool) -> list[str]:
-    if not every:
-        return [f"verified: {'; '.join(check.name for check in result.checks)}"]
-    return [f"verified: {check.name} ({check.detail})" for check in result.checks]
-
-
-def _groups(result: PruneResult) -> Block:
-    from mipack.report.terminal import Column, Table, real
-
-    titles = ("units", "kept", "loss (nats)")
-    columns = (Column("group", "name"), Column("kind", "word"), *map(Column, titles))
-    rows = tuple(
-        (group.name, group.kind, f"{group.size:,}", f"{group.kept:,}", real(group.loss))
-        for group in result.plan.groups
-    )
-    return Table(columns, rows)
-
-
-def _timings(result: PruneResult) -> Block:
-    from mipack.report.terminal import Column, Table, volume
-
-    rows = tuple((stage, f"{seconds:.2f}") for stage, seconds in result.timings.items())
-    title = f"seconds per stage; peak memory {volume(result.peak_memory)}"
-    return Table((Column("stage", "word"), Column("seconds")), rows, title)
+    last = f"wrote {written}" if written else "wrote nothing (--dry-run)"
+    return [*done.result.blocks(every=every), last]

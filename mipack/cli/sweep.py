@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,14 +18,11 @@ from mipack.cli._options import (
     sizes,
 )
 from mipack.cli.prune import Choice
-from mipack.cli.report import comparison_blocks
 from mipack.errors import InputError
 from mipack.explore.budgets import parsed
 
 if TYPE_CHECKING:
-    from mipack.explore.points import Sweep
     from mipack.front.reports import Bench
-    from mipack.report.terminal import Block
 
 Calib = Annotated[Path, typer.Option(help="a file or folder of data", show_default=False)]
 Folder = Annotated[
@@ -149,10 +145,4 @@ def sweep(
         )
         for text in (*found.warnings, *found.comparison.notes):
             sink.warn(text)
-        sink.result(found, lambda: _blocks(found))
-
-
-def _blocks(found: Sweep) -> Sequence[Block]:
-    missing = [point for point in found.points if point.problem is not None]
-    problems = [f"{point.name}: no model: {point.problem}" for point in missing]
-    return [*comparison_blocks(found.comparison, [found.page]), *problems]
+        sink.result(found, found.blocks)

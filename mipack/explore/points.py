@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from mipack.errors import InputError
 from mipack.explore.budgets import OPTIONS, name_of
 from mipack.explore.folder import SweepFolder, make_again
 from mipack.report.compare import Comparison
+from mipack.show.blocks import Block
+from mipack.show.shown import Shown
 
 COMPARISON = "comparison.html"
 
@@ -39,8 +41,8 @@ class Point:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+@dataclass(frozen=True, slots=True, repr=False)
+class Sweep(Shown):
     """All points in a folder, the mildest cut first; `comparison` of those that have a model."""
 
     folder: Path
@@ -49,6 +51,12 @@ class Sweep:
     comparison: Comparison
     page: Path
     warnings: tuple[str, ...] = ()
+
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """The comparison, the budgets without a model, and where the page is."""
+        missing = [point for point in self.points if point.problem is not None]
+        problems = [f"{point.name}: no model: {point.problem}" for point in missing]
+        return [*self.comparison.blocks(), *problems, f"wrote {self.page}"]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

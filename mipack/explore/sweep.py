@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mipack import __version__
 from mipack.data.dataset import Dataset, ReadOptions
@@ -23,7 +23,7 @@ from mipack.front import reports
 from mipack.front.compared import compared, write_page
 from mipack.front.reports import Bench
 from mipack.material import Material
-from mipack.options import Progress, PruneOptions, Silent, Stopwatch, checked
+from mipack.options import Logged, Progress, PruneOptions, Settings, Stopwatch, checked
 from mipack.pipeline import understood
 from mipack.prepare import Data, read_data
 from mipack.report import files as on_disk
@@ -47,21 +47,22 @@ def sweep(
     command: Sequence[str] = (),
     classes: Sequence[str] = (),
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Sweep:
     """Prune a model at several budgets and keep the results in `folder`.
 
     Budgets are shares of one kind, `keep` or `macs`. Points are judged on `data`, read as
     `data_read` says (default: all of it), else on the calibration rows that fit nothing; they are
-    raced against the original where `race` is given (by default on the calibration data). `settings` are those of `mipack.prune` beside
-    budgets. What `folder` already holds of the same model, data and settings is used; the result
-    tells all points in it. `command` and `classes` are for the reports.
+    raced against the original where `race` is given (by default on the calibration data).
+    `settings` are those of `mipack.prune` beside budgets. What `folder` already holds of the same
+    model, data and settings is used; the result tells all points in it. `command` and `classes` are
+    for the reports.
 
     Raises InputError for what the user can fix, PlanMismatch where the folder belongs to another
     sweep, and VerificationError where no budget gives a model that passes its proof.
     """
     option, shares = _budgets(keep, macs)
-    path, place, say = Path(model), SweepFolder(Path(folder)), progress or Silent()
+    path, place, say = Path(model), SweepFolder(Path(folder)), progress or Logged()
     options = _options(settings, {option: shares[0]}, place)
     with place.held():
         material = understood(path, calib, options, read or ReadOptions(), say, Stopwatch())

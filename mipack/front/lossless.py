@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from mipack.front.inputs import prepared_model
 from mipack.graph.load import save, weight_bytes, weight_count
 from mipack.prepare import Data, Prepared
 from mipack.result import Check, Size, refuse_existing
+from mipack.show.blocks import Block, change, count, volume
+from mipack.show.shown import Shown
 from mipack.verify.slim import Slim
 from mipack.verify.slim import slim as left_out
 
@@ -21,8 +23,8 @@ BATCHES, BATCH = 4, 8
 """How much data the outputs are compared on."""
 
 
-@dataclass(frozen=True)
-class Slimmed:
+@dataclass(frozen=True, repr=False)
+class Slimmed(Shown):
     """The model (the original where all that it computes is read) and what was left out.
 
     `nodes`: how many contractions compute less. Sizes count one sample at `sizes`.
@@ -35,6 +37,19 @@ class Slimmed:
     sizes: Mapping[str, int]
     check: Check
     notes: tuple[str, ...]
+
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """Sizes, and the check."""
+        before, after = self.before, self.after
+        table = change(
+            [
+                ("MACs per sample", before.macs, after.macs, count),
+                ("parameters", before.params, after.params, count),
+                ("bytes of weights", before.bytes, after.bytes, volume),
+            ]
+        )
+        said = f"{self.nodes} layers computed what nobody reads" if self.nodes else "all is read"
+        return [table, said, f"verified: {self.check.name} ({self.check.detail})"]
 
     def to_json(self) -> dict[str, object]:
         """Plain data."""

@@ -13,6 +13,8 @@ from typing import Any
 from mipack.errors import InputError
 from mipack.report.record import Contrast, Report
 from mipack.report.shapes import Chart, ticks
+from mipack.show.blocks import UNSET, Block, Column, Table, real, share
+from mipack.show.shown import Shown
 
 FORMAT = "mipack-comparison/1"
 SMALLER_IS_BETTER = ("mse", "mae")
@@ -40,8 +42,8 @@ class Point:
     front: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """The runs in the order given; `notes` say where they cannot be compared as they stand."""
 
     cost: str
@@ -51,9 +53,35 @@ class Comparison:
     smaller_is_better: bool = False
     format: str = FORMAT
 
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """The runs as a table."""
+        titles = ("time" if "time" in self.cost else "MACs", "quality", "95 % interval")
+        numbers = map(Column, (*titles, "agreement", "KL", "bytes"))
+        columns = (Column("run", "name"), Column("front", "word"), *numbers)
+        rows = tuple(
+            (
+                point.name,
+                "*" if point.front else "",
+                real(point.cost, 3),
+                "-" if point.quality is None else f"{point.quality:.2f}",
+                _bounds(point.quality_interval),
+                share(point.agreement, 2),
+                real(point.kl),
+                real(point.bytes, 3),
+                point.verdict,
+            )
+            for point in self.points
+        )
+        title = f"{self.quality} over {self.cost}; *: Pareto front"
+        return [Table((*columns, Column("verdict", "word")), rows, title)]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def _bounds(bounds: tuple[float, float] | None) -> str:
+    return UNSET if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
 
 
 def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
