@@ -8,7 +8,6 @@ before it returned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Unpack
 
 import onnx_ir as ir
@@ -20,7 +19,7 @@ from mipack.graph.load import weight_bytes, weight_count
 from mipack.lossless import Left, count, foresee, leave_out
 from mipack.material import Material
 from mipack.options import Logged, Progress, PruneOptions, Settings, Stopwatch, checked
-from mipack.prepare import Data, Source, open_model, prepare, read_data
+from mipack.prepare import Data, Source, open_model, path_of, prepare, read_data
 from mipack.result import Background, Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
 from mipack.select.evidence import Evidence
@@ -45,10 +44,11 @@ def prune(
 ) -> PruneResult:
     """Make a model smaller; nothing is written until `PruneResult.save`.
 
-    `model` is a path, a ModelProto or an onnx-ir model; `calib` a path, a Dataset or an iterable
-    of feeds, read as `read` says; `settings` are the fields of `PruneOptions`, of which a budget is
-    required: keep, macs, params, size or latency (shares in (0, 1]), max_drop (points), or
-    from_plan. With `decide_only` the result holds the plan and predicted sizes, no model.
+    `model` is a path, a ModelProto, an onnx-ir model or an onnx-graphsurgeon Graph; `calib` a path,
+    a Dataset or an iterable of feeds, read as `read` says; `settings` are the fields of
+    `PruneOptions`, of which a budget is required: keep, macs, params, size or latency (shares in
+    (0, 1]), max_drop (points), or from_plan. With `decide_only` the result holds the plan and
+    predicted sizes, no model.
 
     Raises InputError for what the user can fix and VerificationError where the result fails its
     proof.
@@ -84,8 +84,7 @@ def understood(
         original, data = opened(model, calib, read, say)
     with watch("probe and couple", say):
         prepared = prepare(original, data, allow_signature=options.allow_signature)
-        file = Path(model) if isinstance(model, (str, Path)) else None
-        return Material(prepared, options, say, replay, file)
+        return Material(prepared, options, say, replay, path_of(model))
 
 
 def carried_out(
@@ -122,11 +121,10 @@ def opened(
     model: Source | str, calib: Data | None, options: ReadOptions, say: Progress
 ) -> tuple[ir.Model, Dataset | None]:
     """The model, and the data as the model takes it."""
-    source = Path(model) if isinstance(model, str) else model
-    original = open_model(source)
+    original = open_model(model)
     if calib is None:
         return original, None
-    data = read_data(source, original, calib, options)
+    data = read_data(model, original, calib, options)
     for line in data.description:
         say.note(line)
     return original, data

@@ -24,6 +24,7 @@ from mipack.errors import InputError
 
 if TYPE_CHECKING:
     from mipack.cli._out import Sink
+    from mipack.cli._script import Script
     from mipack.data.dataset import ReadOptions
     from mipack.front.reports import Bench
     from mipack.report.terminal import Block
@@ -180,6 +181,9 @@ class Target:
         bool, typer.Option("--dry-run", help="show the predicted size, write nothing")
     ] = False
     plan_only: Annotated[bool, typer.Option("--plan-only", help="write only the plan")] = False
+    show_python: Annotated[
+        bool, typer.Option("--show-python", help="print the Python script that does the same")
+    ] = False
     bench: Annotated[
         bool, typer.Option("--bench", help="time the result against the original, for the report")
     ] = False
@@ -225,9 +229,22 @@ def prune(
         out = target.path(model)
         _check_budget(budget, choice)
         _check_bench(budget, target)
+        read = reading.read(samples=512)
+        settings = {
+            **budget.settings(),
+            **choice.settings(),
+            **_fields(effort),
+            "seed": reading.seed,
+            "provider": run.provider,
+            "batch_size": run.batch_size,
+        }
+        race = _race(calib, budget, read, run) if target.bench else None
+        if target.show_python:
+            script = _script(model, calib, out, target, settings, read, race, load)
+            sink.result(script, lambda: [script.text()])
+            return
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
-        read = reading.read(samples=512)
         from mipack import rounds
 
         result = rounds.prune(
@@ -236,19 +253,41 @@ def prune(
             read=read,
             progress=sink,
             decide_only=target.dry_run or target.plan_only,
-            **budget.settings(),
-            **choice.settings(),
-            **_fields(effort),
-            seed=reading.seed,
-            provider=run.provider,
-            batch_size=run.batch_size,
+            **settings,
         )
-        race = _race(calib, budget, read, run) if target.bench else None
         files = _written(result, model, out, target, race, context.obj, reading.classes, sink)
         for text in result.warnings:
             sink.warn(text)
         done = Pruned(result, files)
         sink.result(done, lambda: _blocks(done, target, every=output.verbose))
+
+
+def _script(
+    model: Path,
+    calib: Path | None,
+    out: Path,
+    target: Target,
+    settings: dict[str, Any],
+    read: ReadOptions,
+    race: Bench | None,
+    load: LoadOptions,
+) -> Script:
+    """What --show-python prints. Raises InputError for settings that mean nothing."""
+    from mipack.cli._script import Script
+    from mipack.options import checked
+
+    checked({name: value for name, value in settings.items() if name != "iterations"})
+    return Script(
+        model=model,
+        calib=calib,
+        out=None if target.dry_run else out,
+        settings=settings,
+        read=read,
+        race=race,
+        decide_only=target.dry_run or target.plan_only,
+        force=target.force,
+        libraries=load.custom_ops or (),
+    )
 
 
 def _check_budget(budget: Budget, choice: Choice) -> None:

@@ -12,7 +12,7 @@ from mipack.data.dataset import ReadOptions
 from mipack.errors import VerificationError
 from mipack.front.inputs import prepared_model
 from mipack.graph.load import save, weight_bytes, weight_count
-from mipack.prepare import Data, Prepared
+from mipack.prepare import Data, Prepared, Source
 from mipack.result import Check, Size, refuse_existing
 from mipack.show.blocks import Block, change, count, volume
 from mipack.show.shown import Shown
@@ -68,18 +68,18 @@ class Slimmed(Shown):
 
 
 def slim(
-    model: Path,
+    model: Source | str,
     calib: Data | None = None,
     *,
     sizes: Mapping[str, int] | None = None,
     options: ReadOptions | None = None,
 ) -> Slimmed:
-    """The model in a file without the work whose result nobody reads: the same outputs.
+    """The model without the work whose result nobody reads: the same outputs.
 
     Compared on `calib`, else on feeds made from the signature (of these `sizes`), and at other
     sizes. Raises InputError, and VerificationError where the outputs differ.
     """
-    prepared, notes = prepared_model(Path(model), calib, sizes=sizes, options=options)
+    prepared, notes = prepared_model(model, calib, sizes=sizes, options=options)
     data = prepared.dataset
     some = data.take(min(BATCHES * BATCH, data.samples), 0).batches(BATCH) if data else ()
     probe = prepared.coupling.probe

@@ -12,7 +12,7 @@ from mipack.data.dataset import ReadOptions
 from mipack.front.inputs import prepared_model
 from mipack.graph.load import weight_bytes, weight_count, write_text
 from mipack.graph.unread import without_unread
-from mipack.prepare import Data
+from mipack.prepare import Data, Source, path_of
 from mipack.result import check_page
 from mipack.show.blocks import Block, Column, Table, count, share, volume
 from mipack.show.shown import Shown
@@ -75,13 +75,13 @@ class Inspection(Shown):
 
 
 def inspect(
-    model: Path,
+    model: Source | str,
     calib: Data | None = None,
     *,
     sizes: Mapping[str, int] | None = None,
     options: ReadOptions | None = None,
 ) -> Inspection:
-    """The groups of the model in a file.
+    """The groups of a model: a path, a ModelProto, an onnx-ir model or an onnx-graphsurgeon Graph.
 
     `calib` only serves to run the model; without it feeds are made from the signature, in these
     `sizes` of dimensions, else in those of the plan beside the model. Raises InputError.
@@ -90,7 +90,7 @@ def inspect(
     coupling = prepared.coupling
     rows = listed(coupling, prepared.samples)
     return Inspection(
-        model=str(model),
+        model=str(path_of(model) or "the model"),
         macs=coupling.cost.macs({}) // prepared.samples,
         unread=_unread(coupling) // prepared.samples,
         params=weight_count(prepared.model),
