@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mipack.data.dataset import ReadOptions
     from mipack.errors import InputError, MipackError, VerificationError
+    from mipack.explore.points import Sweep
     from mipack.explore.sweep import sweep
     from mipack.front.reasons import why
     from mipack.front.survey import inspect
@@ -29,6 +30,7 @@ __all__ = [
     "PruneOptions",
     "PruneResult",
     "ReadOptions",
+    "Sweep",
     "VerificationError",
     "__version__",
     "custom_ops",
@@ -44,6 +46,7 @@ _HOME = {  # public name -> its module; evaluate and bench, also packages here, 
     "PruneOptions": "mipack.options",
     "PruneResult": "mipack.result",
     "ReadOptions": "mipack.data.dataset",
+    "Sweep": "mipack.explore.points",
     "VerificationError": "mipack.errors",
     "custom_ops": "mipack.runtime.session",
     "inspect": "mipack.front",
