@@ -67,7 +67,7 @@ def shortened(model: Path) -> tuple[str, str]:
         (["--iterations", "3"], ["iterations=3"]),
         (
             ["--bench", "--shape", "batch=4"],
-            ["race=reports.Bench(data=Path('c'), shapes=[{'batch'"],
+            ["race=reports.Bench(data=Path('c'), shapes="],
         ),
         (["--custom-ops", "lib.so"], ["with mipack.custom_ops(Path('lib.so')):", "    result = "]),
         (["--mean", "0.5", "--resize", "8"], ["mipack.ReadOptions(mean=(0.5,), resize=8)"]),

@@ -134,21 +134,17 @@ def test_a_client_type_checks(tmp_path: Path) -> None:
     assert (root / "py.typed").exists()
     (tmp_path / "client.py").write_text(CLIENT)
     (tmp_path / "wrong.py").write_text(WRONG)
-    found = checked(tmp_path, root.parent, "client.py", "wrong.py")
-    assert not [line for line in found if line.startswith("client.py")], found
-    wrong = [line for line in found if line.startswith("wrong.py")]
+    found = checked(root.parent, tmp_path / "client.py", tmp_path / "wrong.py")
+    assert not [line for line in found if "client.py" in line], found
+    wrong = [line for line in found if "wrong.py" in line]
     assert [line.split(":")[1] for line in wrong] == ["4", "5", "6"], found
 
 
-def checked(folder: Path, root: Path, *files: str) -> list[str]:
-    """What mypy says of files; the checked tree of the package is kept between runs."""
+def checked(root: Path, *files: Path) -> list[str]:
+    """What mypy says, by the settings and with the cache of the package's own check."""
     done = subprocess.run(
-        [
-            sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent",
-            "--config-file", root / "pyproject.toml", "--cache-dir", root / ".mypy_cache",
-            "--no-error-summary", *files,
-        ],
-        cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "mypy", "--no-error-summary", *map(str, files)],
+        cwd=root, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert not done.stderr, done.stderr
-    return done.stdout.splitlines()
+    return [line for line in done.stdout.splitlines() if ": error:" in line]
