@@ -65,8 +65,7 @@ def from_proto(proto: onnx.ModelProto, *, base: Path | None = None) -> ir.Model:
     external = [t for t in external if isinstance(t, ir.ExternalTensor)]
     if external and base is None:
         raise InputError(
-            f"the model in memory keeps the weights {external[0].name!r} in a file, and it is not "
-            "known where",
+            "the model in memory keeps weights in a file, and it is not known where",
             hint="give the model's path, or load it with its external data",
         )
     if external and base is not None:
