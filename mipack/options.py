@@ -78,16 +78,10 @@ class PruneOptions:
         }
 
 
-class Settings(TypedDict, total=False):
-    """The fields of `PruneOptions` as keyword arguments; a lone pattern and paths may be text."""
+class Choices(TypedDict, total=False):
+    """How it is decided what goes, and how the model is run: fields of `PruneOptions` as keyword
+    arguments. A lone pattern may be text."""
 
-    keep: float | None
-    macs: float | None
-    params: float | None
-    size: float | None
-    latency: float | None
-    max_drop: float | None
-    shape: Mapping[str, int]
     width: float | None
     allow_signature: bool
     criterion: str
@@ -105,6 +99,18 @@ class Settings(TypedDict, total=False):
     seed: int
     provider: str
     batch_size: int
+
+
+class Settings(Choices, total=False):
+    """All fields of `PruneOptions`; paths may be text."""
+
+    keep: float | None
+    macs: float | None
+    params: float | None
+    size: float | None
+    latency: float | None
+    max_drop: float | None
+    shape: Mapping[str, int]
     moments: Path | str | None
     from_plan: Path | str | None
 

@@ -7,7 +7,7 @@ original. It is the model that `prune` makes at that budget, byte for byte.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,14 +23,11 @@ from mipack.front import reports
 from mipack.front.compared import compared, write_page
 from mipack.front.reports import Bench
 from mipack.material import Material
-from mipack.options import Logged, Progress, PruneOptions, Settings, Stopwatch, checked
+from mipack.options import Choices, Logged, Progress, PruneOptions, Stopwatch, checked
 from mipack.pipeline import understood
 from mipack.prepare import Data, read_data
 from mipack.report import files as on_disk
 from mipack.result import PruneResult
-
-DECIDED = ("keep", "macs", "params", "size", "latency", "max_drop", "moments", "from_plan")
-"""Settings of prune that a sweep decides itself or that say nothing to it."""
 
 
 def sweep(
@@ -47,7 +44,7 @@ def sweep(
     command: Sequence[str] = (),
     classes: Sequence[str] = (),
     progress: Progress | None = None,
-    **settings: Unpack[Settings],
+    **settings: Unpack[Choices],
 ) -> Sweep:
     """Prune a model at several budgets and keep the results in `folder`.
 
@@ -95,11 +92,14 @@ def _budgets(keep: Iterable[float], macs: Iterable[float]) -> tuple[str, tuple[f
 def _options(
     settings: Mapping[str, Any], budget: Mapping[str, float], place: SweepFolder
 ) -> PruneOptions:
-    for name in DECIDED:
-        if settings.get(name) is not None:
-            raise InputError(
-                f"{name} says nothing to a sweep", hint="its budgets are given as keep or macs"
-            )
+    """Raises InputError for settings that a sweep decides itself, or that mean nothing."""
+    known = Choices.__annotations__
+    strange = next((name for name in settings if name not in known), None)
+    if strange is not None:
+        raise InputError(
+            f"{strange} is nothing that a sweep is told",
+            hint=f"beside its budgets it takes {', '.join(known)}",
+        )
     return checked({**settings, **budget, "moments": place.moments})
 
 
@@ -120,7 +120,7 @@ def _common(
 ) -> dict[str, Any]:
     """What all points of a folder have in common, as plain values."""
     data = material.prepared.dataset
-    settings = {k: v for k, v in asdict(options).items() if k not in DECIDED and k != "shape"}
+    settings = {name: getattr(options, name) for name in Choices.__annotations__}
     if race is not None:
         settings |= {"bench shapes": [dict(s) for s in race.shapes], "bench threads": race.threads}
     return {

@@ -102,7 +102,7 @@ def test_weights_in_a_file_that_is_not_known_are_said(
     path = saved(tmp_path, save_as_external_data=True, size_threshold=0, location="w.bin")
     bare = onnx.load(path, load_external_data=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="keeps the weights"):
+    with pytest.raises(InputError, match="keeps weights in a file"):
         mipack.prune(bare, TOY.feeds, **FAST)
 
 
