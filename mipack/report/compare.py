@@ -1,7 +1,8 @@
 """Several runs side by side: quality over what they cost, and which no other run beats in both.
 
 Cost is the share of the original's time where every run was timed on one shape, else of its MACs.
-Quality is the difference of the task metric where all have the same, else the agreement.
+Quality is the difference of the task metric where all have the same, else the agreement; cosine
+where the outputs are no answers.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
     )
     return Comparison(
         cost=f"share of the original's time on {shape}" if shape else "share of the MACs",
-        quality=f"difference of {metric}" if metric else "agreement with the original, %",
+        quality=f"difference of {metric}"
+        if metric
+        else f"{_likeness(points)} with the original, %",
         points=fronted,
         notes=_notes([report for _, report in reports], timed=shape is not None),
         smaller_is_better=small,
@@ -173,11 +176,19 @@ def _quality(report: Report, metric: str | None) -> tuple[float | None, tuple[fl
         return None, None
     if metric is not None and found.score is not None:
         return found.score.difference, found.score.interval
-    agreement = found.fidelity[0].agreement if found.fidelity else None
-    if agreement is None:
+    first = found.fidelity[0] if found.fidelity else None
+    if first is not None and first.agreement is None and first.cosine is not None:
+        return 100 * first.cosine, None
+    if first is None or first.agreement is None:
         return None, None
     bounds = found.interval
-    return 100 * agreement, (100 * bounds[0], 100 * bounds[1]) if bounds else None
+    return 100 * first.agreement, (100 * bounds[0], 100 * bounds[1]) if bounds else None
+
+
+def _likeness(points: Sequence[Point]) -> str:
+    """What a quality is where no task metric is known."""
+    values = all(point.agreement is None and point.quality is not None for point in points)
+    return "cosine" if values else "agreement"
 
 
 def _ratio(after: int, before: int) -> float:
