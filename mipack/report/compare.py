@@ -188,7 +188,7 @@ def _quality(report: Report, metric: str | None) -> tuple[float | None, tuple[fl
 def _likeness(points: Sequence[Point]) -> str:
     """What a quality is where no task metric is known."""
     values = all(point.agreement is None and point.quality is not None for point in points)
-    return "cosine" if values else "agreement"
+    return f"{'cosine' if values else 'agreement'} with the original, %"
 
 
 def _ratio(after: int, before: int) -> float:

@@ -96,7 +96,7 @@ def test_outputs_that_are_no_answers_are_compared_by_cosine() -> None:
         first = replace(given.fidelity[0], agreement=None, flips=None, cosine=cosine)
         return replace(given, score=None, interval=None, fidelity=(first,))
 
-    runs = [(name, run(400, 0.9)) for name in ("a", "b")]
+    pairs = (("a", 0.9), ("b", 0.8))
     found = compare(
         [(n, replace(r, quality=vectors(c))) for (n, r), c in zip(runs, (0.9, 0.8), strict=True)]
     )
