@@ -61,7 +61,7 @@ def prune(
     with tempfile.TemporaryDirectory(prefix="mipack-") as folder:
         path = Path(folder) / "rounds.plan.json"
         path.write_text(plan.dumps(), encoding="utf-8")
-        given = {**settings, **dict.fromkeys(BUDGETS), "from_plan": path}
+        given: dict[str, Any] = {**settings, **dict.fromkeys(BUDGETS), "from_plan": path}
         result = pipeline.prune(original, data, progress=progress, decide_only=decide_only, **given)
     return replace(result, timings={"rounds": round(seconds, 3), **result.timings})
 

@@ -61,13 +61,13 @@ def sweep(
     option, shares = _budgets(keep, macs)
     path, place, say = Path(model), SweepFolder(Path(folder)), progress or Logged()
     options = _options(settings, {option: shares[0]}, place)
+    material = understood(path, calib, options, read or ReadOptions(), say, Stopwatch())
+    test = _test_data(material, path, data, data_read)
+    study = Study(path, material, Judge(material, test))
+    if race is not None and race.data is None:
+        race = replace(race, data=material.prepared.dataset)
     with place.held():
-        material = understood(path, calib, options, read or ReadOptions(), say, Stopwatch())
-        test = _test_data(material, path, data, data_read)
         place.agree(_common(material, test, options, race))
-        study = Study(path, material, Judge(material, test))
-        if race is not None and race.data is None:
-            race = replace(race, data=material.prepared.dataset)
         maker = _Maker(place, study, race, command, classes)
         for at, share in enumerate(shares, 1):
             name = name_of(option, share)
