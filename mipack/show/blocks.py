@@ -62,7 +62,8 @@ def clean(text: str) -> str:
 
 
 def _plain_table(table: Table) -> str:
-    rows = [tuple(c.title for c in table.columns), *(tuple(map(clean, r)) for r in table.rows)]
+    titles = tuple(column.title for column in table.columns)
+    rows = [tuple(map(clean, row)) for row in (titles, *table.rows)]
     widths = [max(map(len, entries)) for entries in zip(*rows, strict=True)]
     lines = [clean(table.title)] if table.title else []
     for row in rows:
