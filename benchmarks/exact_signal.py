@@ -21,7 +21,7 @@ from quality_tasks import samples_of, tasks
 from mipack.data.dataset import ReadOptions
 from mipack.gather import collect
 from mipack.material import Material
-from mipack.options import Silent, Stopwatch, checked
+from mipack.options import Logged, Stopwatch, checked
 from mipack.prepare import open_model, prepare, read_data
 
 
@@ -51,7 +51,7 @@ def ours(path: Path, calib: Path, folder: Path) -> None:
     model = open_model(path)
     read = ReadOptions(text_column="sentence", samples=None)
     prepared = prepare(model, read_data(path, model, calib, read))
-    material = Material(prepared, checked({"macs": 0.5}), Silent(), None)
+    material = Material(prepared, checked({"macs": 0.5}), Logged(), None)
     evidence = collect(material, Stopwatch())
     assert evidence is not None and material.fit is not None
     found = {site.name: evidence.fisher(site) for site in evidence.sites}

@@ -6,8 +6,21 @@ command line, loads nothing heavy.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mipack.data.dataset import ReadOptions
+    from mipack.errors import InputError, MipackError, VerificationError
+    from mipack.explore.points import Sweep
+    from mipack.explore.sweep import sweep
+    from mipack.front.reasons import why
+    from mipack.front.survey import inspect
+    from mipack.options import PruneOptions
+    from mipack.result import PruneResult
+    from mipack.rounds import prune
+    from mipack.runtime.session import custom_ops
 
 __version__ = "0.1.0"
 
@@ -17,11 +30,13 @@ __all__ = [
     "PruneOptions",
     "PruneResult",
     "ReadOptions",
+    "Sweep",
     "VerificationError",
     "__version__",
     "custom_ops",
     "inspect",
     "prune",
+    "sweep",
     "why",
 ]
 
@@ -31,12 +46,17 @@ _HOME = {  # public name -> its module; evaluate and bench, also packages here, 
     "PruneOptions": "mipack.options",
     "PruneResult": "mipack.result",
     "ReadOptions": "mipack.data.dataset",
+    "Sweep": "mipack.explore.points",
     "VerificationError": "mipack.errors",
     "custom_ops": "mipack.runtime.session",
     "inspect": "mipack.front",
     "prune": "mipack.rounds",
+    "sweep": "mipack.explore.sweep",
     "why": "mipack.front",
 }
+
+# Whoever sets up logging hears it; nobody else is told to.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

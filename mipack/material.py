@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -84,6 +85,12 @@ class Material:
         if wanted and not coupling.widths:
             self.warn("--width: nothing averages over an axis that could be cut")
         return chosen_groups(coupling, options.only, options.exclude, averaged=wanted)
+
+    def at(self, options: PruneOptions) -> Material:
+        """The same with other budgets, and warnings of its own from here on."""
+        other = copy(self)
+        other.options, other._warnings = options, list(self._warnings)
+        return other
 
     def warn(self, text: str) -> None:
         """Tell now, once, and again in the result."""

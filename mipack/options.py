@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from mipack.errors import InputError
 from mipack.select.criteria import CRITERIA, OPTIONS, PREDICTORS
@@ -15,6 +16,8 @@ from mipack.select.estimators import ESTIMATORS
 from mipack.select.evidence import CriterionOptions
 from mipack.select.request import BUDGETS, Request
 from mipack.select.signal import SIGNALS
+
+LOGGER = logging.getLogger("mipack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,43 @@ class PruneOptions:
             name: getattr(default, name) if getattr(self, name) is None else getattr(self, name)
             for name in OPTIONS.get(self.criterion, ())
         }
+
+
+class Choices(TypedDict, total=False):
+    """How it is decided what goes, and how the model is run: fields of `PruneOptions` as keyword
+    arguments. A lone pattern may be text."""
+
+    width: float | None
+    allow_signature: bool
+    criterion: str
+    estimator: str | None
+    confidence: float | None
+    mipp_predictor: str | None
+    signal: str
+    allocate: str
+    round_to: int | None
+    only: str | Iterable[str]
+    exclude: str | Iterable[str]
+    refit: bool
+    keep_unread: bool
+    count_unread: bool
+    seed: int
+    provider: str
+    batch_size: int
+
+
+class Settings(Choices, total=False):
+    """All fields of `PruneOptions`; paths may be text."""
+
+    keep: float | None
+    macs: float | None
+    params: float | None
+    size: float | None
+    latency: float | None
+    max_drop: float | None
+    shape: Mapping[str, int]
+    moments: Path | str | None
+    from_plan: Path | str | None
 
 
 def checked(settings: Mapping[str, Any]) -> PruneOptions:
@@ -190,20 +230,23 @@ class Progress(Protocol):
         """Something worth acting on."""
 
 
-class Silent:
-    """Tells nobody."""
+class Logged:
+    """Tells the logger "mipack": stages and notes as INFO, warnings as WARNING."""
 
     def stage(self, name: str, total: int | None) -> None:
-        """Nothing."""
+        """As the command line says it."""
+        LOGGER.info("%s", name if total is None else f"{name} ({total:,})")
 
     def advance(self, n: int = 1) -> None:
-        """Nothing."""
+        """Nothing: a log is no progress bar."""
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Something worth knowing."""
+        LOGGER.info("%s", text)
 
     def warn(self, text: str) -> None:
-        """Nothing."""
+        """Something worth acting on; it is in the result's `warnings` too."""
+        LOGGER.warning("%s", text)
 
 
 class Stopwatch:

@@ -8,8 +8,7 @@ before it returned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import onnx_ir as ir
 
@@ -19,10 +18,11 @@ from mipack.gather import collect, rotated
 from mipack.graph.load import weight_bytes, weight_count
 from mipack.lossless import Left, count, foresee, leave_out
 from mipack.material import Material
-from mipack.options import Progress, Silent, Stopwatch, checked
-from mipack.prepare import Data, Source, open_model, prepare, read_data
+from mipack.options import Logged, Progress, PruneOptions, Settings, Stopwatch, checked
+from mipack.prepare import Data, Source, open_model, path_of, prepare, read_data
 from mipack.result import Background, Check, PruneResult, Size
 from mipack.runtime.machine import peak_memory, reset_peak_memory
+from mipack.select.evidence import Evidence
 from mipack.select.plan import Plan, load_plan
 from mipack.settle import Settled, promised, settle
 from mipack.stages import advise, background, fidelity, held_out_quality, refitted
@@ -40,39 +40,63 @@ def prune(
     read: ReadOptions | None = None,
     progress: Progress | None = None,
     decide_only: bool = False,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> PruneResult:
     """Make a model smaller; nothing is written until `PruneResult.save`.
 
-    `model` is a path, a ModelProto or an onnx-ir model; `calib` a path, a Dataset or an iterable
-    of feeds, read as `read` says; `settings` are the fields of `PruneOptions`, of which a budget is
-    required: keep, macs, params, size or latency (shares in (0, 1]), max_drop (points), or
-    from_plan. With `decide_only` the result holds the plan and predicted sizes, no model.
+    `model` is a path, a ModelProto, an onnx-ir model or an onnx-graphsurgeon Graph; `calib` a path,
+    a Dataset or an iterable of feeds, read as `read` says; `settings` are the fields of
+    `PruneOptions`, of which a budget is required: keep, macs, params, size or latency (shares in
+    (0, 1]), max_drop (points), or from_plan. With `decide_only` the result holds the plan and
+    predicted sizes, no model.
 
     Raises InputError for what the user can fix and VerificationError where the result fails its
     proof.
     """
-    options, say, watch = checked(settings), progress or Silent(), Stopwatch()
+    options, say, watch = checked(settings), progress or Logged(), Stopwatch()
     replay = load_plan(options.from_plan) if options.from_plan else None
     reset_peak_memory()
-    with watch("load", say):
-        original, data = opened(model, calib, read or ReadOptions(), say)
-    with watch("probe and couple", say):
-        prepared = prepare(original, data, allow_signature=options.allow_signature)
-        file = Path(model) if isinstance(model, (str, Path)) else None
-        material = Material(prepared, options, say, replay, file)
+    material = understood(model, calib, options, read or ReadOptions(), say, watch, replay)
     material.announce(replay)
     require_gate(material)
     count(material)
     evidence = rotated(material, collect(material, watch), replay)
-    prepared = material.prepared
     made = Settled(replay) if replay else settle(material, evidence, watch)
-    plan = made.plan
+    if decide_only:
+        keep = Keep.of(made.plan.tables(material.prepared.coupling))
+        before, after = material.sizes(keep)
+        left = foresee(material, keep, after)
+        return _result(left, made.plan, before, after, (), watch, material)
+    return carried_out(material, evidence, made, watch)
+
+
+def understood(
+    model: Source | str,
+    calib: Data | None,
+    options: PruneOptions,
+    read: ReadOptions,
+    say: Progress,
+    watch: Stopwatch,
+    replay: Plan | None = None,
+) -> Material:
+    """The model and its data, read, probed and coupled: what the later stages work on."""
+    with watch("load", say):
+        original, data = opened(model, calib, read, say)
+    with watch("probe and couple", say):
+        prepared = prepare(original, data, allow_signature=options.allow_signature)
+        return Material(prepared, options, say, replay, path_of(model))
+
+
+def carried_out(
+    material: Material, evidence: Evidence | None, made: Settled, watch: Stopwatch
+) -> PruneResult:
+    """The plan's model, proved, refitted, verified and measured.
+
+    Raises VerificationError where it fails.
+    """
+    plan, prepared, say = made.plan, material.prepared, material.say
     keep = Keep.of(plan.tables(prepared.coupling))
     before, after = material.sizes(keep)
-    if decide_only:
-        left = foresee(material, keep, after)
-        return _result(left, plan, before, after, (), watch, material)
     with watch("cut and prove", say):
         plain = cut(prepared.coupling, keep)
         proof = prove(prepared.coupling, keep, plain, [b.feeds for b in material.proof_batches])
@@ -97,11 +121,10 @@ def opened(
     model: Source | str, calib: Data | None, options: ReadOptions, say: Progress
 ) -> tuple[ir.Model, Dataset | None]:
     """The model, and the data as the model takes it."""
-    source = Path(model) if isinstance(model, str) else model
-    original = open_model(source)
+    original = open_model(model)
     if calib is None:
         return original, None
-    data = read_data(source, original, calib, options)
+    data = read_data(model, original, calib, options)
     for line in data.description:
         say.note(line)
     return original, data

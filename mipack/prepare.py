@@ -21,6 +21,7 @@ from mipack.graph.declared import untrue
 from mipack.graph.feeds import probed
 from mipack.graph.load import digest, from_proto, load, signature, tolerates_nan
 from mipack.graph.probe import require_finite
+from mipack.graph.surgeon import from_surgeon, is_surgeon
 from mipack.graph.unbind import unbind
 from mipack.records import Signature
 from mipack.runtime.collector import paused_collector
@@ -54,14 +55,31 @@ class Prepared:
         return self.coupling.model
 
 
-def open_model(source: Source) -> ir.Model:
-    """A model from a path, a message or an onnx-ir model."""
+def open_model(source: Source | str) -> ir.Model:
+    """A model from a path, a message, an onnx-ir model or an onnx-graphsurgeon graph.
+
+    Raises InputError for what is none of them, and for damage.
+    """
+    if isinstance(source, ir.Model):
+        return source
     if isinstance(source, onnx.ModelProto):
         return from_proto(source)
-    return source if isinstance(source, ir.Model) else load(Path(source))
+    if isinstance(source, (str, Path)):
+        return load(Path(source))
+    if is_surgeon(source):
+        return from_proto(from_surgeon(source))
+    raise InputError(
+        f"a {type(source).__name__} is no model",
+        hint="give a path, a ModelProto, an onnx-ir model or an onnx-graphsurgeon Graph",
+    )
 
 
-def read_data(source: Source, model: ir.Model, data: Data, options: ReadOptions) -> Dataset:
+def path_of(source: Source | str) -> Path | None:
+    """The file that a model comes from, if it does."""
+    return Path(source) if isinstance(source, (str, Path)) else None
+
+
+def read_data(source: Source | str, model: ir.Model, data: Data, options: ReadOptions) -> Dataset:
     """Calibration or test data for a model.
 
     Raises InputError for data that does not fit its signature.
@@ -71,8 +89,8 @@ def read_data(source: Source, model: ir.Model, data: Data, options: ReadOptions)
     options = replace(options, allow_nan=options.allow_nan or tolerates_nan(model))
     declared = signature(model)
     if isinstance(data, (str, Path)):
-        beside = Path(source).parent if isinstance(source, (str, Path)) else None
-        return open_dataset(Path(data), declared, options, beside=beside)
+        path = path_of(source)
+        return open_dataset(Path(data), declared, options, beside=path.parent if path else None)
     return from_feeds(data, declared, options)
 
 

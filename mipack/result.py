@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from mipack.errors import InputError, VerificationError
 from mipack.evaluate.compare import Evaluation
 from mipack.graph.load import save, write_text
 from mipack.select.plan import Plan
+from mipack.show.blocks import Block, Column, Table, change, count, real, share, volume
+from mipack.show.shown import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Background:
     signature_changed: bool = False
 
 
-@dataclass(frozen=True)
-class PruneResult:
+@dataclass(frozen=True, repr=False)
+class PruneResult(Shown):
     """A pruned model with its plan and proof.
 
     `model` is None where only a decision was asked for. `fidelity` compares it with the original
@@ -70,6 +72,13 @@ class PruneResult:
     promises: Mapping[str, Any] = field(default_factory=dict)
     unread: Size | None = None
     background: Background | None = None
+
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """Sizes, quality and checks; `every`: groups and timings too."""
+        found: list[Block] = [_sizes(self, predicted=self.model is None)]
+        if self.model is not None:
+            found += [_fidelity(self), *_promises(self), *_checks(self, every=every)]
+        return [*found, _groups(self), _timings(self)] if every else found
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the plan's group lists are in the plan file."""
@@ -151,3 +160,55 @@ def check_page(out: Path, force: bool) -> None:
         raise InputError(f"{out} is a folder", hint="give a file name")
     if out.exists() and not force:
         raise InputError(f"{out} exists", hint="add --force to overwrite it")
+
+
+# ---------------------------------------------------------------- for people
+
+
+def _sizes(result: PruneResult, *, predicted: bool) -> Block:
+    """What the cut costs and saves."""
+    before, after = result.before, result.after
+    rows = [("MACs per sample", before.macs, after.macs, count)]
+    if result.unread is not None:
+        rows.append((" without what nobody reads", before.macs, result.unread.macs, count))
+    rows.append(("parameters", before.params, after.params, count))
+    rows.append(("bytes of weights", before.bytes, after.bytes, volume))
+    return change(rows, "predicted" if predicted else "after")
+
+
+def _fidelity(result: PruneResult) -> str:
+    found = result.fidelity
+    if not found:
+        return "agreement and KL: not measured, there is no calibration data"
+    return (
+        f"on held-out calibration rows: agreement {share(found.get('agreement'), 2)}, "
+        f"KL {real(found.get('kl'))} nats, cosine {real(found.get('cosine'), 6)}"
+    )
+
+
+def _promises(result: PruneResult) -> list[str]:
+    """What was measured of budgets that are no counts."""
+    named = [check for check in result.checks if check.name.split()[0] in ("latency", "max-drop")]
+    return [f"--{check.name}: {check.detail}" for check in named]
+
+
+def _checks(result: PruneResult, *, every: bool) -> list[str]:
+    if not every:
+        return [f"verified: {'; '.join(check.name for check in result.checks)}"]
+    return [f"verified: {check.name} ({check.detail})" for check in result.checks]
+
+
+def _groups(result: PruneResult) -> Block:
+    titles = ("units", "kept", "loss (nats)")
+    columns = (Column("group", "name"), Column("kind", "word"), *map(Column, titles))
+    rows = tuple(
+        (group.name, group.kind, f"{group.size:,}", f"{group.kept:,}", real(group.loss))
+        for group in result.plan.groups
+    )
+    return Table(columns, rows)
+
+
+def _timings(result: PruneResult) -> Block:
+    rows = tuple((stage, f"{seconds:.2f}") for stage, seconds in result.timings.items())
+    title = f"seconds per stage; peak memory {volume(result.peak_memory)}"
+    return Table((Column("stage", "word"), Column("seconds")), rows, title)

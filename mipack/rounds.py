@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import onnx_ir as ir
@@ -22,7 +22,7 @@ from mipack.calibrate.sites import Array
 from mipack.couple.solve import Coupling, Group
 from mipack.data.dataset import Dataset, ReadOptions
 from mipack.errors import InputError, UnsupportedError
-from mipack.options import Progress, PruneOptions, Silent, checked
+from mipack.options import Logged, Progress, PruneOptions, Settings, checked
 from mipack.prepare import Data, Source, prepare
 from mipack.result import PruneResult
 from mipack.select.decide import chosen_groups
@@ -41,14 +41,14 @@ def prune(
     read: ReadOptions | None = None,
     progress: Progress | None = None,
     decide_only: bool = False,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> PruneResult:
     """`pipeline.prune`, the selection in `iterations` rounds.
 
     More than one raise InputError beside anything but a budget of `keep` or `macs`, and without
     data.
     """
-    say = progress or Silent()
+    say = progress or Logged()
     if iterations == 1:
         return pipeline.prune(
             model, calib, read=read, progress=progress, decide_only=decide_only, **settings
@@ -61,7 +61,7 @@ def prune(
     with tempfile.TemporaryDirectory(prefix="mipack-") as folder:
         path = Path(folder) / "rounds.plan.json"
         path.write_text(plan.dumps(), encoding="utf-8")
-        given = {**settings, **dict.fromkeys(BUDGETS), "from_plan": path}
+        given: dict[str, Any] = {**settings, **dict.fromkeys(BUDGETS), "from_plan": path}
         result = pipeline.prune(original, data, progress=progress, decide_only=decide_only, **given)
     return replace(result, timings={"rounds": round(seconds, 3), **result.timings})
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from mipack import __version__
-from mipack.cli import bench, env, eval, inspect, prune, report, slim, why
+from mipack.cli import bench, env, eval, inspect, prune, report, slim, sweep, why
 from mipack.cli._errors import guarded
 
 
@@ -70,6 +70,7 @@ def mipack(
 app.command()(inspect.inspect)
 app.command()(why.why)
 app.command()(prune.prune)
+app.command()(sweep.sweep)
 app.command()(slim.slim)
 app.command()(eval.eval)
 app.command()(bench.bench)

@@ -24,6 +24,7 @@ from mipack.errors import InputError
 
 if TYPE_CHECKING:
     from mipack.cli._out import Sink
+    from mipack.cli._script import Script
     from mipack.data.dataset import ReadOptions
     from mipack.front.reports import Bench
     from mipack.report.terminal import Block
@@ -120,9 +121,6 @@ class Choice:
     ] = None
     signal: Annotated[str, typer.Option(help="what counts in an output, or auto")] = "auto"
     allocate: Annotated[str, typer.Option(help="information, uniform or tau")] = "information"
-    iterations: Annotated[
-        int, typer.Option(help="select in N rounds, each by what the last one left", min=1)
-    ] = 1
     round_to: Annotated[
         int | None, typer.Option("--round", help="keep multiples of N units", metavar="N", min=1)
     ] = None
@@ -148,10 +146,6 @@ class Choice:
         bool,
         typer.Option("--count-unread", help="work that nobody reads counts towards the budget"),
     ] = False
-    moments: Annotated[
-        Path | None,
-        typer.Option(help="save the statistics here, and use them again", metavar="FILE"),
-    ] = None
 
     def settings(self) -> dict[str, Any]:
         """As `PruneOptions` names them."""
@@ -159,6 +153,19 @@ class Choice:
         patterns = {name: tuple(given[name] or ()) for name in ("only", "exclude")}
         refit = not given.pop("no_refit")
         return {**given, **patterns, "refit": refit}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How often the model is calibrated, and whether that is kept."""
+
+    iterations: Annotated[
+        int, typer.Option(help="select in N rounds, each by what the last one left", min=1)
+    ] = 1
+    moments: Annotated[
+        Path | None,
+        typer.Option(help="save the statistics here, and use them again", metavar="FILE"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +181,9 @@ class Target:
         bool, typer.Option("--dry-run", help="show the predicted size, write nothing")
     ] = False
     plan_only: Annotated[bool, typer.Option("--plan-only", help="write only the plan")] = False
+    show_python: Annotated[
+        bool, typer.Option("--show-python", help="print the Python script that does the same")
+    ] = False
     bench: Annotated[
         bool, typer.Option("--bench", help="time the result against the original, for the report")
     ] = False
@@ -208,6 +218,7 @@ def prune(
     budget: Budget,
     target: Target,
     choice: Choice,
+    effort: Effort,
     reading: DataOptions,
     run: RunOptions,
     load: LoadOptions,
@@ -218,10 +229,22 @@ def prune(
         out = target.path(model)
         _check_budget(budget, choice)
         _check_bench(budget, target)
+        read = reading.read(samples=512)
+        settings = {
+            **budget.settings(),
+            **choice.settings(),
+            **_fields(effort),
+            "seed": reading.seed,
+            "provider": run.provider,
+            "batch_size": run.batch_size,
+        }
+        race = _race(model, calib, budget, read, run) if target.bench else None
+        if target.show_python:
+            script = _script(model, calib, out, target, settings, read, race, load)
+            sink.result(script, lambda: [script.text()])
+            return
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
-        read = reading.read(samples=512)
-        race = _race(model, calib, budget, read, run) if target.bench else None
         from mipack import rounds
 
         result = rounds.prune(
@@ -230,17 +253,41 @@ def prune(
             read=read,
             progress=sink,
             decide_only=target.dry_run or target.plan_only,
-            **budget.settings(),
-            **choice.settings(),
-            seed=reading.seed,
-            provider=run.provider,
-            batch_size=run.batch_size,
+            **settings,
         )
         files = _written(result, model, out, target, race, context.obj, reading.classes, sink)
         for text in result.warnings:
             sink.warn(text)
         done = Pruned(result, files)
         sink.result(done, lambda: _blocks(done, target, every=output.verbose))
+
+
+def _script(
+    model: Path,
+    calib: Path | None,
+    out: Path,
+    target: Target,
+    settings: dict[str, Any],
+    read: ReadOptions,
+    race: Bench | None,
+    load: LoadOptions,
+) -> Script:
+    """What --show-python prints. Raises InputError for settings that mean nothing."""
+    from mipack.cli._script import Script
+    from mipack.options import checked
+
+    checked({name: value for name, value in settings.items() if name != "iterations"})
+    return Script(
+        model=model,
+        calib=calib,
+        out=None if target.dry_run else out,
+        settings=settings,
+        read=read,
+        race=race,
+        decide_only=target.dry_run or target.plan_only,
+        force=target.force,
+        libraries=load.custom_ops or (),
+    )
 
 
 def _check_budget(budget: Budget, choice: Choice) -> None:
@@ -333,67 +380,6 @@ def _check_target(model: Path, out: Path, force: bool, arguments: Sequence[str])
 
 
 def _blocks(done: Pruned, target: Target, *, every: bool) -> Sequence[Block]:
-    result = done.result
-    blocks: list[Block] = [_sizes(result, predicted=result.model is None)]
-    if result.model is not None:
-        blocks += [_fidelity(result), *_promises(result), *_checks(result, every=every)]
-    if every:
-        blocks += [_groups(result), _timings(result)]
     written = ", ".join(map(str, done.files))
-    return [*blocks, f"wrote {written}" if written else "wrote nothing (--dry-run)"]
-
-
-def _sizes(result: PruneResult, *, predicted: bool) -> Block:
-    from mipack.report.terminal import change, count, volume
-
-    before, after = result.before, result.after
-    rows = [("MACs per sample", before.macs, after.macs, count)]
-    if result.unread is not None:
-        rows.append((" without what nobody reads", before.macs, result.unread.macs, count))
-    rows.append(("parameters", before.params, after.params, count))
-    rows.append(("bytes of weights", before.bytes, after.bytes, volume))
-    return change(rows, "predicted" if predicted else "after")
-
-
-def _fidelity(result: PruneResult) -> str:
-    from mipack.report.terminal import real, share
-
-    found = result.fidelity
-    if not found:
-        return "agreement and KL: not measured, there is no calibration data"
-    return (
-        f"on held-out calibration rows: agreement {share(found.get('agreement'), 2)}, "
-        f"KL {real(found.get('kl'))} nats, cosine {real(found.get('cosine'), 6)}"
-    )
-
-
-def _promises(result: PruneResult) -> list[str]:
-    """What was measured of budgets that are no counts."""
-    named = [check for check in result.checks if check.name.split()[0] in ("latency", "max-drop")]
-    return [f"--{check.name}: {check.detail}" for check in named]
-
-
-def _checks(result: PruneResult, *, every: bool) -> list[str]:
-    if not every:
-        return [f"verified: {'; '.join(check.name for check in result.checks)}"]
-    return [f"verified: {check.name} ({check.detail})" for check in result.checks]
-
-
-def _groups(result: PruneResult) -> Block:
-    from mipack.report.terminal import Column, Table, real
-
-    titles = ("units", "kept", "loss (nats)")
-    columns = (Column("group", "name"), Column("kind", "word"), *map(Column, titles))
-    rows = tuple(
-        (group.name, group.kind, f"{group.size:,}", f"{group.kept:,}", real(group.loss))
-        for group in result.plan.groups
-    )
-    return Table(columns, rows)
-
-
-def _timings(result: PruneResult) -> Block:
-    from mipack.report.terminal import Column, Table, volume
-
-    rows = tuple((stage, f"{seconds:.2f}") for stage, seconds in result.timings.items())
-    title = f"seconds per stage; peak memory {volume(result.peak_memory)}"
-    return Table((Column("stage", "word"), Column("seconds")), rows, title)
+    last = f"wrote {written}" if written else "wrote nothing (--dry-run)"
+    return [*done.result.blocks(every=every), last]

@@ -57,36 +57,5 @@ def report(
 
 
 def _blocks(found: Comparison, files: Sequence[Path]) -> Sequence[Block]:
-    from mipack.report.terminal import Column, Table, real, share
-
-    columns = (
-        Column("run", "name"),
-        Column("front", "word"),
-        Column("time" if found.timed else "MACs"),
-        Column("quality"),
-        Column("95 % interval"),
-        Column("agreement"),
-        Column("KL"),
-        Column("bytes"),
-        Column("verdict", "word"),
-    )
-    rows = tuple(
-        (
-            point.name,
-            "*" if point.front else "",
-            real(point.cost, 3),
-            "-" if point.quality is None else f"{point.quality:.2f}",
-            _interval(point.quality_interval),
-            share(point.agreement, 2),
-            real(point.kl),
-            real(point.bytes, 3),
-            point.verdict,
-        )
-        for point in found.points
-    )
     written = [f"wrote {', '.join(map(str, files))}"] if files else []
-    return [Table(columns, rows, f"{found.quality} over {found.cost}; *: Pareto front"), *written]
-
-
-def _interval(bounds: tuple[float, float] | None) -> str:
-    return "-" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
+    return [*found.blocks(), *written]

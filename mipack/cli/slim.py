@@ -65,17 +65,4 @@ def slim(
 
 
 def _blocks(done: Written) -> Sequence[Block]:
-    from mipack.report.terminal import change, count, volume
-
-    found = done.result
-    before, after = found.before, found.after
-    table = change(
-        [
-            ("MACs per sample", before.macs, after.macs, count),
-            ("parameters", before.params, after.params, count),
-            ("bytes of weights", before.bytes, after.bytes, volume),
-        ]
-    )
-    said = f"{found.nodes} layers computed what nobody reads" if found.nodes else "all is read"
-    check = f"verified: {found.check.name} ({found.check.detail})"
-    return [table, said, check, f"wrote {', '.join(map(str, done.files))}"]
+    return [*done.result.blocks(), f"wrote {', '.join(map(str, done.files))}"]

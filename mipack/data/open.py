@@ -35,6 +35,7 @@ READERS: tuple[Reader, ...] = (
 )
 
 _DEPTH = 3
+_FEEDS = "give a list (or any iterable) of {input name: array}"
 
 
 def open_dataset(
@@ -60,14 +61,20 @@ def from_feeds(
 ) -> Dataset:
     """The same from feeds in memory: any iterable of mappings from input name to array."""
     _check_options(signature, options)
-    items = [
-        Feed(f"feed {at}", {name: np.asarray(array) for name, array in feed.items()})
-        for at, feed in enumerate(feeds)
-    ]
+    if isinstance(feeds, Mapping) or not isinstance(feeds, Iterable):
+        kind = "one feed" if isinstance(feeds, Mapping) else f"a {type(feeds).__name__}"
+        raise InputError(f"the data is {kind}, not feeds", hint=_FEEDS)
+    items = [_feed(f"feed {at}", feed) for at, feed in enumerate(feeds)]
     if not items:
         raise InputError("no feeds are given", hint="give at least one mapping of arrays")
     source = ArraySource(items, signature, options=options, kind="feeds")
     return _finish(source, signature, options)
+
+
+def _feed(name: str, feed: object) -> Feed:
+    if not isinstance(feed, Mapping):
+        raise InputError(f"{name} is a {type(feed).__name__}, no mapping", hint=_FEEDS)
+    return Feed(name, {str(key): np.asarray(array) for key, array in feed.items()})
 
 
 def find_mask(signature: Signature, options: ReadOptions) -> str | None:

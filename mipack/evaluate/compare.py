@@ -13,7 +13,10 @@ from mipack.errors import InputError
 from mipack.evaluate.changes import Changes, Watch
 from mipack.evaluate.fidelity import Fidelity, Tally
 from mipack.evaluate.metrics import METRICS, Metric, choose
+from mipack.evaluate.told import evaluation_blocks
 from mipack.runtime.session import Arrays, Session
+from mipack.show.blocks import Block
+from mipack.show.shown import Shown
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -66,8 +69,8 @@ class Score:
     classes: tuple[ClassChange, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Shown):
     """Two models on the same samples; `fidelity` has the headline output first, and `changes`
     tells which samples have another answer there."""
 
@@ -96,6 +99,10 @@ class Evaluation:
     def cosine(self) -> float | None:
         """Mean cosine of the headline output."""
         return self.fidelity[0].cosine
+
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """The score, what is lost and gained, fidelity; `every`: by class too."""
+        return evaluation_blocks(self, every=every)
 
     def to_json(self) -> dict[str, object]:
         """The whole evaluation as plain values."""

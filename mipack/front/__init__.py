@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mipack.front.lossless import slim
+    from mipack.front.machine import env
+    from mipack.front.race import bench
+    from mipack.front.reasons import why
+    from mipack.front.scores import evaluate
+    from mipack.front.survey import inspect
 
 _HOME = {
     "inspect": "mipack.front.survey",

@@ -14,7 +14,7 @@ from mipack.data.dataset import Dataset, ReadOptions
 from mipack.data.dims import dynamic_axes
 from mipack.errors import InputError, UnsupportedError
 from mipack.graph.load import signature
-from mipack.prepare import Data, Prepared, open_model, prepare, read_data
+from mipack.prepare import Data, Prepared, Source, open_model, path_of, prepare, read_data
 from mipack.records import Signature
 from mipack.result import plan_path
 from mipack.select.plan import load_plan
@@ -24,24 +24,24 @@ from mipack.select.plan import load_plan
 class Opened:
     """A model in memory with the data to run it on, if any."""
 
-    path: Path
+    path: Path | None
     model: ir.Model
     signature: Signature
     dataset: Dataset | None
 
 
-def opened(model: Path, data: Data | None, options: ReadOptions) -> Opened:
+def opened(model: Source | str, data: Data | None, options: ReadOptions) -> Opened:
     """Load a model and open its data. Raises InputError for damage and for data that does not fit.
 
     `data` is a set of samples, the file or folder that holds it, or feeds in memory.
     """
-    loaded = open_model(Path(model))
-    dataset = None if data is None else read_data(Path(model), loaded, data, options)
-    return Opened(Path(model), loaded, signature(loaded), dataset)
+    loaded = open_model(model)
+    dataset = None if data is None else read_data(model, loaded, data, options)
+    return Opened(path_of(model), loaded, signature(loaded), dataset)
 
 
 def prepared_model(
-    model: Path,
+    model: Source | str,
     calib: Data | None,
     *,
     sizes: Mapping[str, int] | None = None,
@@ -53,7 +53,8 @@ def prepared_model(
     if source.dataset is not None:
         prepared = prepare(source.model, source.dataset, sizes=sizes)
         return prepared, (*source.dataset.description, *prepared.warnings)
-    planned, note = ({}, "") if sizes else planned_sizes([source.path], source.signature)
+    beside = [source.path] if source.path else []
+    planned, note = ({}, "") if sizes else planned_sizes(beside, source.signature)
     prepared = prepare(source.model, None, sizes=sizes or planned or None)
     return prepared, (note or "run on inputs made up from the signature", *prepared.warnings)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from mipack.data.dataset import ReadOptions
 from mipack.errors import VerificationError
 from mipack.front.inputs import prepared_model
 from mipack.graph.load import save, weight_bytes, weight_count
-from mipack.prepare import Data, Prepared
+from mipack.prepare import Data, Prepared, Source
 from mipack.result import Check, Size, refuse_existing
+from mipack.show.blocks import Block, change, count, volume
+from mipack.show.shown import Shown
 from mipack.verify.slim import Slim
 from mipack.verify.slim import slim as left_out
 
@@ -21,8 +23,8 @@ BATCHES, BATCH = 4, 8
 """How much data the outputs are compared on."""
 
 
-@dataclass(frozen=True)
-class Slimmed:
+@dataclass(frozen=True, repr=False)
+class Slimmed(Shown):
     """The model (the original where all that it computes is read) and what was left out.
 
     `nodes`: how many contractions compute less. Sizes count one sample at `sizes`.
@@ -35,6 +37,19 @@ class Slimmed:
     sizes: Mapping[str, int]
     check: Check
     notes: tuple[str, ...]
+
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """Sizes, and the check."""
+        before, after = self.before, self.after
+        table = change(
+            [
+                ("MACs per sample", before.macs, after.macs, count),
+                ("parameters", before.params, after.params, count),
+                ("bytes of weights", before.bytes, after.bytes, volume),
+            ]
+        )
+        said = f"{self.nodes} layers computed what nobody reads" if self.nodes else "all is read"
+        return [table, said, f"verified: {self.check.name} ({self.check.detail})"]
 
     def to_json(self) -> dict[str, object]:
         """Plain data."""
@@ -53,18 +68,18 @@ class Slimmed:
 
 
 def slim(
-    model: Path,
+    model: Source | str,
     calib: Data | None = None,
     *,
     sizes: Mapping[str, int] | None = None,
     options: ReadOptions | None = None,
 ) -> Slimmed:
-    """The model in a file without the work whose result nobody reads: the same outputs.
+    """The model without the work whose result nobody reads: the same outputs.
 
     Compared on `calib`, else on feeds made from the signature (of these `sizes`), and at other
     sizes. Raises InputError, and VerificationError where the outputs differ.
     """
-    prepared, notes = prepared_model(Path(model), calib, sizes=sizes, options=options)
+    prepared, notes = prepared_model(model, calib, sizes=sizes, options=options)
     data = prepared.dataset
     some = data.take(min(BATCHES * BATCH, data.samples), 0).batches(BATCH) if data else ()
     probe = prepared.coupling.probe

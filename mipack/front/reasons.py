@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import onnx_ir as ir
 
@@ -20,7 +19,7 @@ from mipack.data.dataset import ReadOptions
 from mipack.errors import InputError
 from mipack.front.inputs import prepared_model
 from mipack.layout import Term, find, is_static, leaves, size_of
-from mipack.prepare import Data
+from mipack.prepare import Data, Source
 
 Place = tuple[str, int]
 """(tensor, axis)."""
@@ -82,7 +81,7 @@ class Explanation:
 
 
 def why(
-    model: Path,
+    model: Source | str,
     tensor: str,
     axis: int | None = None,
     calib: Data | None = None,

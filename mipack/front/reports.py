@@ -83,14 +83,14 @@ def save(
     refuse_existing(out, force)
     with staging(out) as folder:
         made = result.save(folder / out.name)
-        timed, ops = _timed(model, folder / out.name, race, progress)
+        found, ops = timed(model, folder / out.name, race, progress)
         report = build(
             result,
             model,
             out,
             made,
             command=command,
-            race=timed,
+            race=found,
             operators=ops,
             classes=classes,
         )
@@ -111,7 +111,7 @@ def finished(out: Path, stages: Sequence[Mapping[str, Any]]) -> tuple[Path, Path
     return on_disk.write(replace(report, stages=_stages(stages)), out, force=True)
 
 
-def _timed(
+def timed(
     model: Path | None, made: Path, wanted: Bench | None, progress: Progress | None
 ) -> tuple[Race | None, Operators | None]:
     """The race of both files and where their time goes; nothing where it is not wanted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ from mipack.data.dataset import Batch, Dataset, ReadOptions
 from mipack.errors import InputError
 from mipack.evaluate import compare
 from mipack.front.inputs import opened
-from mipack.prepare import Data
+from mipack.graph.load import runnable
+from mipack.prepare import Data, Source, open_model, path_of
 from mipack.runtime.session import working_provider
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Path,
-    pruned: Path,
+    model: Source | str,
+    pruned: Source | str,
     data: Data,
     *,
     options: ReadOptions | None = None,
@@ -31,7 +33,8 @@ def evaluate(
 ) -> compare.Evaluation:
     """The task metric of both with the paired interval of the difference, and how alike they are.
 
-    All samples by default. `metric` defaults to accuracy where the labels are class numbers and an
+    Models are paths, ModelProtos, onnx-ir models or onnx-graphsurgeon Graphs. All samples by
+    default. `metric` defaults to accuracy where the labels are class numbers and an
     output has a score per class, `output` to the first that fits. Raises InputError where models,
     data, labels and metric do not fit together.
     """
@@ -41,14 +44,26 @@ def evaluate(
     if progress is not None:
         for line in source.dataset.description:
             progress.note(line)
-    return compare.evaluate(
-        [(str(path), Path(path)) for path in (model, pruned)],
-        _batches(source.dataset, batch_size, progress),
-        metric=metric,
-        output=output,
-        mask=source.dataset.mask,
-        provider=working_provider(provider),
-    )
+    with ExitStack() as stack:
+        return compare.evaluate(
+            [
+                _named(source, fallback, stack)
+                for source, fallback in ((model, "original"), (pruned, "pruned"))
+            ],
+            _batches(source.dataset, batch_size, progress),
+            metric=metric,
+            output=output,
+            mask=source.dataset.mask,
+            provider=working_provider(provider),
+        )
+
+
+def _named(model: Source | str, fallback: str, stack: ExitStack) -> tuple[str, bytes | Path]:
+    """A model as the runtime takes it, called by its path if it has one."""
+    path = path_of(model)
+    if path is not None:
+        return str(path), path
+    return fallback, stack.enter_context(runnable(open_model(model)))
 
 
 def _batches(dataset: Dataset, size: int, progress: Progress | None) -> Iterator[Batch]:

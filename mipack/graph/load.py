@@ -63,6 +63,11 @@ def from_proto(proto: onnx.ModelProto, *, base: Path | None = None) -> ir.Model:
         ) from error
     external = [v.const_value for v in model.graph.initializers.values()]
     external = [t for t in external if isinstance(t, ir.ExternalTensor)]
+    if external and base is None:
+        raise InputError(
+            "the model in memory keeps weights in a file, and it is not known where",
+            hint="give the model's path, or load it with its external data",
+        )
     if external and base is not None:
         ir.external_data.set_base_dir(model.graph, base.resolve())
         model.meta[EXTERNAL_KEY] = True

@@ -1,7 +1,8 @@
 """Several runs side by side: quality over what they cost, and which no other run beats in both.
 
 Cost is the share of the original's time where every run was timed on one shape, else of its MACs.
-Quality is the difference of the task metric where all have the same, else the agreement.
+Quality is the difference of the task metric where all have the same, else the agreement; cosine
+where the outputs are no answers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 from mipack.errors import InputError
 from mipack.report.record import Contrast, Report
+from mipack.show.blocks import UNSET, Block, Column, Table, real, share
+from mipack.show.shown import Shown
 
 FORMAT = "mipack-comparison/1"
 SMALLER_IS_BETTER = ("mse", "mae")
@@ -39,8 +42,8 @@ class Point:
     front: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """The runs in the order given; `cost` and `quality` say what is compared: times if `timed`, a
     difference of `metric` if there is one. `notes`: where runs cannot be compared as they stand."""
 
@@ -52,9 +55,35 @@ class Comparison:
     notes: tuple[str, ...] = ()
     format: str = FORMAT
 
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """The runs as a table."""
+        titles = ("time" if self.timed else "MACs", "quality", "95 % interval")
+        numbers = map(Column, (*titles, "agreement", "KL", "bytes"))
+        columns = (Column("run", "name"), Column("front", "word"), *numbers)
+        rows = tuple(
+            (
+                point.name,
+                "*" if point.front else "",
+                real(point.cost, 3),
+                "-" if point.quality is None else f"{point.quality:.2f}",
+                _bounds(point.quality_interval),
+                share(point.agreement, 2),
+                real(point.kl),
+                real(point.bytes, 3),
+                point.verdict,
+            )
+            for point in self.points
+        )
+        title = f"{self.quality} over {self.cost}; *: Pareto front"
+        return [Table((*columns, Column("verdict", "word")), rows, title)]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def _bounds(bounds: tuple[float, float] | None) -> str:
+    return UNSET if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
 
 
 def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
@@ -65,12 +94,15 @@ def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
     metric = _common_metric([report for _, report in reports])
     points = [_point(name, report, shape, metric) for name, report in reports]
     small = metric in SMALLER_IS_BETTER
+    known = [*points, _original(metric)]
     fronted = tuple(
-        _placed(point, any(_beats(other, point, small) for other in points)) for point in points
+        _placed(point, any(_beats(other, point, small) for other in known)) for point in points
     )
     return Comparison(
         cost=f"share of the original's time on {shape}" if shape else "share of the MACs",
-        quality=f"difference of {metric}" if metric else "agreement with the original, %",
+        quality=f"difference of {metric}"
+        if metric
+        else f"{_likeness(points)} with the original, %",
         timed=shape is not None,
         metric=metric,
         points=fronted,
@@ -113,6 +145,25 @@ def _point(name: str, report: Report, shape: str | None, metric: str | None) -> 
     )
 
 
+def _original(metric: str | None) -> Point:
+    """What every run is a share of: a run that is slower and no better is beaten by it."""
+    return Point(
+        name="original",
+        model="",
+        command="",
+        cost=1.0,
+        cost_interval=None,
+        quality=0.0 if metric else 100.0,
+        quality_interval=None,
+        agreement=1.0,
+        kl=0.0,
+        macs=1.0,
+        params=1.0,
+        bytes=1.0,
+        verdict="",
+    )
+
+
 def _cost(report: Report, shape: str | None) -> tuple[float | None, tuple[float, float] | None]:
     if shape is None:
         return _ratio(report.after.macs, report.before.macs), None
@@ -127,11 +178,19 @@ def _quality(report: Report, metric: str | None) -> tuple[float | None, tuple[fl
         return None, None
     if metric is not None and found.score is not None:
         return found.score.difference, found.score.interval
-    agreement = found.fidelity[0].agreement if found.fidelity else None
-    if agreement is None:
+    first = found.fidelity[0] if found.fidelity else None
+    if first is not None and first.agreement is None and first.cosine is not None:
+        return 100 * first.cosine, None
+    if first is None or first.agreement is None:
         return None, None
     bounds = found.interval
-    return 100 * agreement, (100 * bounds[0], 100 * bounds[1]) if bounds else None
+    return 100 * first.agreement, (100 * bounds[0], 100 * bounds[1]) if bounds else None
+
+
+def _likeness(points: Sequence[Point]) -> str:
+    """What a quality is where no task metric is known."""
+    values = all(point.agreement is None and point.quality is not None for point in points)
+    return f"{'cosine' if values else 'agreement'} with the original, %"
 
 
 def _ratio(after: int, before: int) -> float:

@@ -6,43 +6,47 @@ in a pipe nothing is shortened, so that the output can be searched.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING, Any
+
+from mipack.show.blocks import (
+    GAP,
+    UNSET,
+    Block,
+    Column,
+    Table,
+    change,
+    clean,
+    count,
+    plain,
+    quotient,
+    real,
+    share,
+    stacked,
+    volume,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-GAP = 2
-"""Blanks between two columns."""
+__all__ = [
+    "UNSET",
+    "Block",
+    "Column",
+    "Table",
+    "change",
+    "clean",
+    "count",
+    "quotient",
+    "real",
+    "render",
+    "share",
+    "volume",
+]
+
 SHORTEST_NAME = 16
-UNSET = "-"
-"""Stands for a value that does not exist."""
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: `text` flows over lines, `name` is shortened from the left; `word` (to the left)
-    and `number` (to the right) stay as they are."""
-
-    title: str
-    kind: str = "number"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of finished text, as many entries as columns."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    title: str = ""
-
-
-Block = Table | str
 
 
 def render(blocks: Sequence[Block], *, width: int | None = None, styled: bool = False) -> str:
@@ -50,18 +54,9 @@ def render(blocks: Sequence[Block], *, width: int | None = None, styled: bool = 
 
     `width` is that of the terminal, None for a pipe; `styled` adds colours and bold heads.
     """
-    parts: list[str] = []
-    for at, block in enumerate(blocks):
-        apart = isinstance(block, Table) or (at > 0 and isinstance(blocks[at - 1], Table))
-        if at and apart:
-            parts.append("")
-        parts.append(clean(block) if isinstance(block, str) else _draw(block, width, styled))
-    return "\n".join(parts) + "\n"
-
-
-def clean(text: str) -> str:
-    """Text from a file without the control characters that would steer the terminal."""
-    return _CONTROL.sub("?", text)
+    if width is None and not styled:
+        return plain(blocks)
+    return stacked(blocks, partial(_draw, width=width, styled=styled))
 
 
 def _draw(table: Table, width: int | None, styled: bool) -> str:
@@ -137,51 +132,3 @@ def _shorten_names(
 
 def _tail(text: str, room: int) -> str:
     return text if len(text) <= room else "..." + text[len(text) - room + 3 :]
-
-
-# ---------------------------------------------------------------- numbers for people
-
-
-def count(number: int | None) -> str:
-    """A count: exact up to five digits, else with three significant ones (`5.04 M`)."""
-    if number is None:
-        return UNSET
-    return f"{number:,}" if abs(number) < 100_000 else _scaled(number, ("k", "M", "G", "T", "P"))
-
-
-def volume(number: int | None) -> str:
-    """Bytes in decimal units (`1.23 MB`)."""
-    if number is None:
-        return UNSET
-    return f"{number} B" if abs(number) < 1000 else _scaled(number, ("kB", "MB", "GB", "TB"))
-
-
-def share(value: float | None, digits: int = 1) -> str:
-    """A share of 1 as percent."""
-    return UNSET if value is None else f"{100 * value:.{digits}f} %"
-
-
-def quotient(after: int, before: int) -> str:
-    """`after` as a multiple of `before`."""
-    return f"{after / before:.3f}" if before else UNSET
-
-
-def change(
-    rows: Sequence[tuple[str, int, int, Callable[[int], str]]], after: str = "after"
-) -> Table:
-    """(what, before, after, how to write it), with the ratio."""
-    columns = (Column("", "word"), *map(Column, ("before", after, "ratio")))
-    return Table(columns, tuple((n, say(b), say(a), quotient(a, b)) for n, b, a, say in rows))
-
-
-def real(value: float | None, digits: int = 4) -> str:
-    """A number with that many significant digits."""
-    return UNSET if value is None else f"{value:.{digits}g}"
-
-
-def _scaled(number: int, units: Sequence[str]) -> str:
-    value, at = number / 1000, 0
-    while abs(value) >= 999.5 and at + 1 < len(units):
-        value, at = value / 1000, at + 1
-    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
-    return f"{value:.{digits}f} {units[at]}"

@@ -18,7 +18,7 @@ from mipack.errors import InputError, VerificationError
 from mipack.gate import Drop
 from mipack.graph.load import from_proto, stored_bytes
 from mipack.material import Material
-from mipack.options import Silent, checked
+from mipack.options import Logged, checked
 from mipack.pipeline import prune
 from mipack.prepare import Prepared, prepare
 from mipack.result import PruneResult
@@ -243,7 +243,7 @@ def test_too_few_samples_are_refused(samples: int) -> None:
 def test_the_gate_decides_nothing_else() -> None:
     """No sample of the gate fits or judges the refit."""
     toy = labelled()
-    material = Material(toy.prepared, checked({"max_drop": 5}), Silent(), None)
+    material = Material(toy.prepared, checked({"max_drop": 5}), Logged(), None)
     assert material.fit and material.test and material.gate
     parts = [material.fit, material.test, material.gate]
     rows = [next(iter(part.batches(400))).feeds["x"] for part in parts]

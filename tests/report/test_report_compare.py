@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from reportkit import bare, contrast, full, quality
 
 from mipack.errors import InputError
 from mipack.report.compare import compare
-from mipack.report.record import Latency, Report
+from mipack.report.record import Latency, Quality, Report
 from mipack.report.scatter import scatter
 from mipack.result import Size
 
@@ -81,3 +83,21 @@ def test_the_picture_has_a_mark_for_every_known_run_and_the_original() -> None:
     chart = scatter(compare([("a", run(400, 0.95)), ("b", run(500, 0.97)), ("c", bare())]))
     assert chart is not None and len(chart.dots) == 3
     assert scatter(compare([("c", bare())])) is None
+
+
+def test_a_run_that_the_original_beats_is_not_on_the_front() -> None:
+    slower = Latency(timings=(), contrasts=(contrast("batch=8", 1.2),))
+    found = compare([("slower", run(400, 0.9, -1.0, latency=slower))])
+    assert [point.front for point in found.points] == [False]
+
+
+def test_outputs_that_are_no_answers_are_compared_by_cosine() -> None:
+    def vectors(cosine: float) -> Quality:
+        given = quality("y", 0.9, 0.0)
+        first = replace(given.fidelity[0], agreement=None, flips=None, cosine=cosine)
+        return replace(given, score=None, interval=None, fidelity=(first,))
+
+    pairs = (("a", 0.9), ("b", 0.8))
+    found = compare([(name, replace(run(400, 0.9), quality=vectors(c))) for name, c in pairs])
+    assert found.quality == "cosine with the original, %"
+    assert [point.front for point in found.points] == [True, False]

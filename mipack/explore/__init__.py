@@ -1,0 +1,1 @@
+"""Several cuts of one model from one calibration, kept in a folder: `mipack sweep`."""
