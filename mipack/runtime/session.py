@@ -96,8 +96,7 @@ class Session:
             beside = "session.optimized_model_external_initializers_"
             options.add_session_config_entry(f"{beside}file_name", f"{optimized.name}.data")
             options.add_session_config_entry(f"{beside}min_size_in_bytes", "64")
-        for library in loaded_libraries():
-            _register(options, library)
+        registered(options, loaded_libraries())
         source = model if isinstance(model, bytes) else str(model)
         wanted = ["CUDAExecutionProvider"] if provider == "cuda" else []
         try:
@@ -148,14 +147,17 @@ class Session:
         return Path(self._session.end_profiling())
 
 
-def _register(options: Any, library: Path) -> None:
-    try:
-        options.register_custom_ops_library(str(library))
-    except Exception as error:
-        raise InputError(
-            f"{library} cannot be loaded as a library of custom ops: {_first_line(error)}",
-            hint="it must be built for this machine and export RegisterCustomOps",
-        ) from error
+def registered(options: Any, libraries: Sequence[Path]) -> Any:
+    """The session options, with the ops of these libraries known."""
+    for library in libraries:
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as error:
+            raise InputError(
+                f"{library} cannot be loaded as a library of custom ops: {_first_line(error)}",
+                hint="it must be built for this machine and export RegisterCustomOps",
+            ) from error
+    return options
 
 
 def _first_line(error: Exception) -> str:
