@@ -102,7 +102,9 @@ def finish(
         )
         tell(found, sink.note, sink.warn)
         done = Written(found, found.save(target, force=force))
-        sink.result(done, lambda: [*blocks(found), f"wrote {', '.join(map(str, done.files))}"])
+        sink.result(
+            done, lambda: [*finish_blocks(found), f"wrote {', '.join(map(str, done.files))}"]
+        )
 
 
 def names(text: str) -> list[str]:
@@ -121,15 +123,15 @@ def tell(found: Finished, note: Any, warn: Any) -> None:
         warn(found.race.warning)
 
 
-def blocks(found: Finished) -> Sequence[Block]:
+def finish_blocks(found: Finished) -> Sequence[Block]:
     """The stages against the original, and what every step changed by itself."""
     from mipack.report.terminal import Column, Table
 
     titles = ("bytes", "score", "agreement", "KL", "time ratio", "95 % interval")
     columns = (Column("stage", "word"), *map(Column, titles))
     stages = Table(columns, tuple(map(_stage, found.stages)), "against the original")
-    titles = ("of the bytes", "of the time", "score", "agreement")
-    columns = (Column("part", "word"), Column("step", "word"), *map(Column, titles))
+    shares = ("of the bytes", "of the time", "score", "agreement")
+    columns = (Column("part", "word"), Column("step", "word"), *map(Column, shares))
     return [stages, Table(columns, tuple(map(_part, found.parts())), "each step by itself")]
 
 

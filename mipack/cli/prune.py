@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,9 +21,13 @@ from mipack.cli._options import (
     flat,
     sizes,
 )
+from mipack.cli.finish import STEPS, finish_blocks, names, tell
 from mipack.errors import InputError
 
 if TYPE_CHECKING:
+    from mipack.cli._out import Sink
+    from mipack.data.dataset import ReadOptions
+    from mipack.front.finishing import Finished
     from mipack.report.terminal import Block
     from mipack.result import PruneResult
 
@@ -161,6 +165,10 @@ class Target:
         bool, typer.Option("--dry-run", help="show the predicted size, write nothing")
     ] = False
     plan_only: Annotated[bool, typer.Option("--plan-only", help="write only the plan")] = False
+    finish: Annotated[
+        str | None,
+        typer.Option(help=f"then, comma-separated and in order: {STEPS}", metavar="STEP,..."),
+    ] = None
 
     def path(self, model: Path) -> Path:
         """The model to write; with --plan-only OUT may be the plan's own name."""
@@ -177,10 +185,12 @@ class Pruned:
 
     result: PruneResult
     files: tuple[Path, ...]
+    finished: Finished | None = None
 
     def to_json(self) -> Mapping[str, Any]:
-        """The result's document with the paths written."""
-        return {**self.result.to_json(), "files": [str(path) for path in self.files]}
+        """The result's document with the stages of finishing, if any, and the paths written."""
+        last = {} if self.finished is None else {"finish": self.finished.to_json()}
+        return {**self.result.to_json(), **last, "files": [str(path) for path in self.files]}
 
 
 @flat
@@ -201,6 +211,7 @@ def prune(
     with output.sink("prune") as sink, load.libraries():
         out = target.path(model)
         _check_budget(budget, choice)
+        _check_finish(target, calib)
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
         read = reading.read(samples=512)
@@ -218,10 +229,13 @@ def prune(
             provider=run.provider,
             batch_size=run.batch_size,
         )
+        finished = _finished(result, model, calib, budget, target, read, run, sink)
+        if finished is not None:
+            result = replace(result, model=finished.model)
         files = () if target.dry_run else result.save(out, force=target.force)
         for text in result.warnings:
             sink.warn(text)
-        done = Pruned(result, files)
+        done = Pruned(result, files, finished)
         sink.result(done, lambda: _blocks(done, target, every=output.verbose))
 
 
@@ -239,6 +253,50 @@ def _check_budget(budget: Budget, choice: Choice) -> None:
             "no budget is given",
             hint=f"give --{', --'.join(SHARES)}, --max-drop or --from-plan, or --width alone",
         )
+
+
+def _check_finish(target: Target, calib: Path | None) -> None:
+    """The mistakes in the steps that need no look at the model."""
+    if target.finish is None:
+        return
+    from mipack.finish.order import checked_steps
+
+    if target.dry_run or target.plan_only:
+        other = "dry-run" if target.dry_run else "plan-only"
+        raise InputError(
+            f"--finish and --{other} exclude each other", hint="only a model that is made has steps"
+        )
+    checked_steps(names(target.finish), data=calib is not None)
+
+
+def _finished(
+    result: PruneResult,
+    model: Path,
+    calib: Path | None,
+    budget: Budget,
+    target: Target,
+    read: ReadOptions,
+    run: RunOptions,
+    sink: Sink,
+) -> Finished | None:
+    """The pruned model after the steps of --finish, if there are any, held to the same bound."""
+    if target.finish is None or result.model is None:
+        return None
+    from mipack.front import finishing
+
+    found = finishing.finish(
+        result.model,
+        names(target.finish),
+        calib,
+        original=model,
+        read=read,
+        max_drop=budget.max_drop,
+        batch_size=run.batch_size,
+        provider=run.provider,
+        progress=sink,
+    )
+    tell(found, sink.note, sink.warn)
+    return found
 
 
 def _check_target(model: Path, out: Path, force: bool, arguments: Sequence[str]) -> None:
@@ -262,6 +320,8 @@ def _blocks(done: Pruned, target: Target, *, every: bool) -> Sequence[Block]:
         blocks += [_fidelity(result), *_promises(result), *_checks(result, every=every)]
     if every:
         blocks += [_groups(result), _timings(result)]
+    if done.finished is not None:
+        blocks += finish_blocks(done.finished)
     written = ", ".join(map(str, done.files))
     return [*blocks, f"wrote {written}" if written else "wrote nothing (--dry-run)"]
 

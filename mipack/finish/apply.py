@@ -118,9 +118,7 @@ def _said(step: str, counts: Mapping[str, int]) -> Iterable[str]:
         )
 
 
-def _fused(
-    model: ir.Model, following: Sequence[str], supply: Supply, folder: Path
-) -> Applied:
+def _fused(model: ir.Model, following: Sequence[str], supply: Supply, folder: Path) -> Applied:
     """Fuse as much as leaves the answers as they are: attention, else only what is around it."""
     plain = explicit(model, supply.few)
     scale_of, count = scales(plain.model, plain.known), len(attentions(plain.model))
@@ -139,7 +137,9 @@ def _fused(
         if change <= SAME:
             notes = [*_told(made, count, told), *refused]
             return Applied(made.model, tuple(notes), made.counts)
-        refused.append(f"fused as {form or 'it stands'} the outputs change by {change:.1e}: not used")
+        refused.append(
+            f"fused as {form or 'it stands'} the outputs change by {change:.1e}: not used"
+        )
     raise InputError(f"{FUSE} cannot treat this model: {refused[-1]}", hint="leave it out")
 
 

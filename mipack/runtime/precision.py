@@ -26,10 +26,12 @@ from mipack.runtime.session import Feeds
 DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM", "Gather")
 """Not convolutions: their dynamic kernel unfolds the picture and took 17 times as long as the float
 one (56 convolutions, 3x3, 8 x 32 x 32)."""
-LEFT = ("Conv", "ConvTranspose")
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-CARRIERS = ("Add", "Relu", "Clip", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool")
-CARRIERS += ("Concat", "Pad", "Slice", "Resize", "Reshape", "Flatten", "Squeeze", "Transpose")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul")
+CARRIERS = (
+    *("Add", "Relu", "Clip", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"),
+    *("Concat", "Pad", "Slice", "Resize", "Reshape", "Flatten", "Squeeze", "Transpose"),
+)
 """What hands numbers on from convolution to convolution without needing more bits."""
 
 
@@ -74,7 +76,7 @@ def dynamic(
                 nodes_to_quantize=[node.name for node in chosen],
                 use_external_data_format=_large(model),
             )
-    left = [node for node in model.graph.node if node.op_type in LEFT]
+    left = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
     return {"count": len(chosen), "narrow": narrow, "left": len(left)}
 
 
@@ -135,9 +137,10 @@ def _static_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     for node in model.graph.node:
         data = [name for name in node.input if name and name not in constant]
         carrier = node.op_type in CARRIERS and bool(data) and carried.issuperset(data)
-        if carrier or (node.op_type in WEIGHTED and _reads(node, weights)):
+        weighted = node.op_type in WEIGHTED and _reads(node, weights)
+        if carrier or weighted:
             chosen.append(node)
-        if carrier or node in chosen and node.op_type in ("Conv", "ConvTranspose"):
+        if carrier or (weighted and node.op_type in CONVOLUTIONS):
             carried.update(node.output)
     return chosen
 
@@ -196,5 +199,3 @@ def _stored(model: onnx.ModelProto) -> Iterator[Path]:
 
 def _large(model: onnx.ModelProto) -> bool:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer) >= LARGE
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def _answer(folder: Path) -> dict[str, Any]:
     try:
         from mipack.runtime import fusion, precision
 
-        tools = {
+        tools: dict[str, Callable[..., dict[str, Any]]] = {
             "ort-fused": fusion.fuse,
             "fp16": precision.half,
             "int8-dynamic": precision.dynamic,
