@@ -19,7 +19,9 @@ from mipack.runtime.fusion import ATTENTION
 Array = np.ndarray[Any, Any]
 PLAIN = ("", "ai.onnx")
 ON_SCORES = ("Add", "Sub", "Where", "Cast", "Mul", "Div", "Clip", "Max", "Reshape", "Dropout")
-"""What may stand between the scores and their softmax, or the softmax and its product."""
+"""What may stand between the scores and their softmax."""
+ON_WEIGHTS = ("Where", "IsNaN", "Cast", "Mul", "Dropout")
+"""What may stand between the softmax and its product with v."""
 MOVES = ("Transpose", "Reshape", "Cast", "Unsqueeze", "Squeeze")
 DEPTH = 6
 
@@ -94,20 +96,25 @@ def _scores(softmax: ir.Node) -> ir.Node | None:
 
 
 def _ends(value: ir.Value) -> Iterator[str]:
-    """From the softmax on: the product with v, and what only moves its result."""
-    product = False
-    for _ in range(DEPTH + len(MOVES)):
+    """The product of the softmax with v, and what only moves its result."""
+    found = _product(value)
+    while found is not None:
+        (value,) = found.outputs
+        yield value.name or ""
         readers = [use[0] for use in value.uses()]
-        if len(readers) != 1:
-            return
-        node = readers[0]
-        if node.op_type == "MatMul" and not product and all(map(_computed, node.inputs)):
-            product = True
-        elif node.op_type not in (MOVES if product else (*ON_SCORES, *MOVES)):
-            return
-        value = node.outputs[0]
-        if product:
-            yield value.name or ""
+        found = readers[0] if len(readers) == 1 and readers[0].op_type in MOVES else None
+
+
+def _product(value: ir.Value) -> ir.Node | None:
+    """The first product of two computed operands that reads a softmax."""
+    level = [value]
+    for _ in range(DEPTH):
+        readers = [use[0] for v in level for use in v.uses()]
+        for node in readers:
+            if node.op_type == "MatMul" and all(map(_computed, node.inputs)):
+                return node
+        level = [n.outputs[0] for n in readers if n.op_type in (*ON_WEIGHTS, *MOVES)]
+    return None
 
 
 def _scale(softmax: ir.Node, known: Mapping[str, Array]) -> float | None:

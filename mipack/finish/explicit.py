@@ -51,7 +51,7 @@ def explicit(model: ir.Model, few: Sequence[Mapping[str, Array]]) -> Explicit:
         return Explicit(form, {})
     taken = names_of(form.graph)
     for node in form.graph:
-        if node.op_type != "Reshape" or node.domain or node.attributes.get("allowzero"):
+        if node.op_type != "Reshape" or node.domain or _zero_is_zero(node):
             continue
         source, spelled = node.inputs
         if source is None or spelled is None or spelled.const_value is not None:
@@ -62,6 +62,11 @@ def explicit(model: ir.Model, few: Sequence[Mapping[str, Array]]) -> Explicit:
             name = fresh_name(f"{node.name}.shape", taken)
             node.replace_input_with(1, add_weight(form.graph, name, np.array(target, np.int64)))
     return Explicit(form, probe.known)
+
+
+def _zero_is_zero(reshape: ir.Node) -> bool:
+    said = reshape.attributes.get("allowzero")
+    return said is not None and said.as_int() != 0
 
 
 def _told_apart(declared: Signature, probe: Probe) -> bool:

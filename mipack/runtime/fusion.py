@@ -38,6 +38,7 @@ GELU = ("Gelu", "FastGelu", "BiasGelu", "QuickGelu", "BiasSplitGelu")
 LARGE = 1_900_000_000
 """Bytes above which weights go into a file beside the model."""
 MOST_REASONS = 3
+SPEAKERS = ("fusion_attention", "fusion_bart_attention")
 
 
 def fuse(
@@ -60,34 +61,39 @@ def fuse(
     simple = basic(source, libraries)
     best: Any = None
     made: Counter[str] = Counter()
+    reasons: list[str] = []
     for matcher in MATCHERS if attention and wanted else MATCHERS[:1]:
+        listener.said.clear()
         try:
             options = _options(matcher, attention)
             tried = optimize_by_fusion(copy.deepcopy(simple), matcher, 0, 0, options)
         except Exception as error:  # a matcher that expects another graph may fail in any way
-            listener.said[f"{matcher}: {type(error).__name__} {error}"[:200]] += 1
+            reasons.append(f"{matcher}: {type(error).__name__} {error}"[:200])
             continue
         found = Counter(node.op_type for node in tried.model.graph.node)
         if best is None or _sum(found, ATTENTION) > _sum(made, ATTENTION):
             best, made = tried.model, found
+            reasons = [text for text, _ in listener.said.most_common(MOST_REASONS)]
         if _sum(made, ATTENTION) >= wanted:
             break
     if best is None:
-        raise ValueError("; ".join(listener.said) or "no matcher could read the graph")
+        raise ValueError("; ".join(reasons[:MOST_REASONS]))
     store(best, target)
     return {
         "attention": _sum(made, ATTENTION),
         "norm": _sum(made, NORM),
         "gelu": _sum(made, GELU),
-        "reasons": [text for text, _ in listener.said.most_common(MOST_REASONS)],
+        "reasons": reasons,
     }
 
 
 def _options(matcher: str, attention: str) -> Any:
-    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.fusion_options import AttentionMaskFormat, FusionOptions
 
     options = FusionOptions(matcher)
     options.enable_attention = bool(attention)
+    # The usual format counts the ones of a mask: right only where padding stands at the end.
+    options.attention_mask_format = AttentionMaskFormat.AttentionMask
     options.use_multi_head_attention = attention == MULTI_HEAD
     options.enable_embed_layer_norm = False  # changes the inputs' type to int32
     options.enable_shape_inference = True
@@ -107,7 +113,7 @@ class _Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Note what is said of attention that was not fused."""
         text = record.getMessage()
-        if "attention" in f"{record.name} {text}".lower() and "fail" in text.lower():
+        if record.name in SPEAKERS and "fail" in text.lower():
             self.said[text] += 1
 
 

@@ -28,6 +28,8 @@ DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM", "Gather")
 one (56 convolutions, 3x3, 8 x 32 x 32)."""
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul")
+UNTYPED = {"DefaultTensorType": TensorProto.FLOAT}
+"""Of what a fused op makes no type is inferred."""
 CARRIERS = (
     *("Add", "Relu", "Clip", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"),
     *("Concat", "Pad", "Slice", "Resize", "Reshape", "Flatten", "Squeeze", "Transpose"),
@@ -75,6 +77,7 @@ def dynamic(
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=[node.name for node in chosen],
                 use_external_data_format=_large(model),
+                extra_options=UNTYPED,
             )
     left = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
     return {"count": len(chosen), "narrow": narrow, "left": len(left)}
@@ -119,7 +122,7 @@ def static(
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=[node.name for node in chosen],
                 use_external_data_format=_large(model),
-                extra_options={"MatMulConstBOnly": True},
+                extra_options={"MatMulConstBOnly": True, **UNTYPED},
             )
     weighted = sum(node.op_type in WEIGHTED for node in chosen)
     return {"count": weighted, "narrow": narrow, "left": 0}
