@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from mipack.runtime.session import Feeds, registered
 
-MATCHERS = ("bert", "bart", "clip", "t5", "unet", "vae", "mmdit", "sam2")
+MATCHERS = ("bert", "bart", "clip")
 """Tables of patterns that find the sizes by themselves, the most general first."""
 MULTI_HEAD = "MultiHeadAttention"
 ATTENTION = ("Attention", MULTI_HEAD)
