@@ -15,7 +15,7 @@ from mipack.errors import InputError, MipackError
 from mipack.finish.attention import attentions, rescale, scales
 from mipack.finish.explicit import explicit
 from mipack.finish.order import DYNAMIC, FUSE, HALF, STATIC
-from mipack.graph.load import load, runnable, save
+from mipack.graph.load import EXTERNAL_KEY, load, runnable, save
 from mipack.runtime.fusion import ATTENTION, MULTI_HEAD
 from mipack.runtime.session import Feeds, Session
 from mipack.runtime.workshop import work
@@ -147,6 +147,8 @@ def _told(made: Applied, count: int, told: int) -> Iterable[str]:
     counts = made.counts
     yield f"fused {counts['attention']} of {count} attention"
     yield f"fused {counts['norm']} normalisation and {counts['gelu']} Gelu"
+    if not any(counts.values()):
+        yield "nothing of this model fits the optimiser's patterns"
     if told:
         yield f"{told} attention ops keep the scale of the original: their head size is another"
     if counts["attention"] < count:
@@ -164,11 +166,16 @@ def _worked(
     """The tool's model with the inputs and outputs as they were declared, and its counts."""
     source = folder / f"{step}.in.onnx"
     target = folder / f"{step}.onnx"
+    for old in (target, target.with_name(f"{target.name}.data")):
+        old.unlink(missing_ok=True)  # weights are appended to a file that is there
     save(model, source)
     answer = work(step, source, target, settings, batches)
     if not target.exists():
         return Applied(model, (), answer)
     made = passes.RemoveUnusedOpsetsPass()(load(target)).model
+    made.ir_version = model.ir_version  # the tools write their own, which older runtimes refuse
+    if model.meta.get(EXTERNAL_KEY):
+        made.meta[EXTERNAL_KEY] = True
     _declare_like(model, made)
     return Applied(made, tuple(answer.pop("reasons", ())), answer)
 

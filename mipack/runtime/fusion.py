@@ -52,13 +52,14 @@ def fuse(
 ) -> dict[str, Any]:
     """Fuse; `wanted` attentions are there, and become the op `attention` ("": stay as they are).
 
-    Tells how many attention, normalisation and Gelu ops there are now, and what was said of
+    Tells how many attention, normalisation and Gelu ops are new, and what was said of
     attention that did not match.
     """
     from onnxruntime.transformers.optimizer import optimize_by_fusion
 
     listener = _Listener()
     simple = basic(source, libraries)
+    before = Counter(node.op_type for node in simple.graph.node)
     best: Any = None
     made: Counter[str] = Counter()
     reasons: list[str] = []
@@ -70,7 +71,7 @@ def fuse(
         except Exception as error:  # a matcher that expects another graph may fail in any way
             reasons.append(f"{matcher}: {type(error).__name__} {error}"[:200])
             continue
-        found = Counter(node.op_type for node in tried.model.graph.node)
+        found = Counter(node.op_type for node in tried.model.graph.node) - before
         if best is None or _sum(found, ATTENTION) > _sum(made, ATTENTION):
             best, made = tried.model, found
             reasons = [text for text, _ in listener.said.most_common(MOST_REASONS)]
