@@ -2,8 +2,8 @@
 
 Exporters compute the target of a Reshape from other shapes even where most of it is constant; the
 fusion then sees neither heads nor sizes, which after pruning differ from layer to layer. What two
-runs of different sizes prove is written down: 0 where a size is the input's own at that place, a
-number where it is always that number. The runtime's basic optimisations clear away what computed
+runs of different sizes prove is written down: a number where it is always that number, 0 where a
+size is the input's own at that place. The runtime's basic optimisations clear away what computed
 the target.
 """
 
@@ -90,8 +90,8 @@ def _target(before: tuple[Size, ...] | None, after: tuple[Size, ...] | None) -> 
         return None
     target: list[int] = []
     for at, size in enumerate(after):
-        if at < len(before) and size == before[at]:
-            target.append(0)
+        if size[0] == size[1]:
+            target.append(size[0])
         else:
-            target.append(size[0] if size[0] == size[1] else -1)
+            target.append(0 if at < len(before) and size == before[at] else -1)
     return target if target.count(-1) <= 1 else None

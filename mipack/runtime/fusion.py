@@ -79,6 +79,11 @@ def fuse(
             break
     if best is None:
         raise ValueError("; ".join(reasons[:MOST_REASONS]))
+    for node in best.graph.node:
+        if node.op_type == MULTI_HEAD:  # the optimiser gives it an attribute that it does not have
+            kept = [entry for entry in node.attribute if entry.name != "qkv_hidden_sizes"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
     store(best, target)
     return {
         "attention": _sum(made, ATTENTION),
