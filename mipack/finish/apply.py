@@ -12,7 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from mipack.errors import InputError, MipackError
-from mipack.finish.attention import attentions, rescale, scales
+from mipack.finish.attention import attentions, rescale, scales, unlike
 from mipack.finish.explicit import explicit
 from mipack.finish.order import DYNAMIC, FUSE, HALF, STATIC
 from mipack.graph.load import EXTERNAL_KEY, load, runnable, save
@@ -135,7 +135,8 @@ def _fused(model: ir.Model, following: Sequence[str], supply: Supply, folder: Pa
             refused.append(f"{form or 'without attention'}: {error.args[0]}")
             continue
         if change <= SAME:
-            notes = [*_told(made, count, told), *refused]
+            cross = unlike(plain.model, made.model)
+            notes = [*_told(made, count, told, cross), *refused]
             return Applied(made.model, tuple(notes), made.counts)
         refused.append(
             f"fused as {form or 'it stands'} the outputs change by {change:.1e}: not used"
@@ -143,7 +144,7 @@ def _fused(model: ir.Model, following: Sequence[str], supply: Supply, folder: Pa
     raise InputError(f"{FUSE} cannot treat this model: {refused[-1]}", hint="leave it out")
 
 
-def _told(made: Applied, count: int, told: int) -> Iterable[str]:
+def _told(made: Applied, count: int, told: int, cross: int) -> Iterable[str]:
     counts = made.counts
     yield f"fused {counts['attention']} of {count} attention"
     yield f"fused {counts['norm']} normalisation and {counts['gelu']} Gelu"
@@ -151,9 +152,15 @@ def _told(made: Applied, count: int, told: int) -> Iterable[str]:
         yield "nothing of this model fits the optimiser's patterns"
     if told:
         yield f"{told} attention ops keep the scale of the original: their head size is another"
-    if counts["attention"] < count:
-        said = made.notes or ("no pattern of the optimiser fits them",)
-        yield f"{count - counts['attention']} attention not fused: {'; '.join(said)}"
+    rest = count - counts["attention"] - cross
+    if cross:
+        yield (
+            f"{cross} attention not fused: q is made from other positions than k (cross attention, "
+            "or work that nobody reads was left out, which --keep-unread keeps)"
+        )
+    if rest > 0:
+        said = made.notes or ("no pattern of the optimiser fits",)
+        yield f"{rest} attention not fused: {'; '.join(said)}"
 
 
 def _worked(

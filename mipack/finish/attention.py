@@ -48,6 +48,17 @@ def scales(model: ir.Model, known: Mapping[str, Array]) -> dict[str, float]:
     return found
 
 
+def unlike(model: ir.Model, made: ir.Model) -> int:
+    """Attentions that `made` does not have as one op and that a single op could not be: what q is
+    made from is not what k is made from, as in cross attention, or where positions of q that nobody
+    reads were left out."""
+    fused = {v.name for node in made.graph if node.op_type in ATTENTION for v in node.outputs}
+    named = {node.name: node for node in model.graph}
+    left = (s for s, ends in attentions(model).items() if fused.isdisjoint(ends))
+    products = filter(None, (_scores(named[softmax]) for softmax in left))
+    return sum(len({_source(operand) for operand in node.inputs}) > 1 for node in products)
+
+
 def rescale(model: ir.Model, scale_of: Mapping[str, float]) -> int:
     """Tell fused attention ops their scale where it is not what they assume; how many were told."""
     told = 0
@@ -149,6 +160,18 @@ def _along(value: ir.Value | None, known: Mapping[str, Array]) -> float:
         scale *= factor
         value = next((v for v in node.inputs if _number(v, known) is None), None)
     return scale
+
+
+def _source(operand: ir.Value | None) -> ir.Value | None:
+    """What the projection reads that an operand of the scores comes from."""
+    for _ in range(2 * DEPTH):
+        node = operand.producer() if operand is not None else None
+        if node is None or node.op_type not in (*MOVES, "Mul", "Div", "Add", "MatMul"):
+            return operand
+        operand = next((v for v in node.inputs if _computed(v)), None)
+        if node.op_type == "MatMul":
+            return operand
+    return operand
 
 
 def _reaches(node: ir.Node, scores: ir.Node, depth: int = DEPTH) -> bool:
