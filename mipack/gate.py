@@ -38,10 +38,11 @@ def drop(material: Material, model: ir.Model) -> Drop:
             mask=material.gate.mask if material.gate else None,
             provider=material.provider,
         )
-    return _drop(found)
+    return dropped(found)
 
 
-def _drop(found: Evaluation) -> Drop:
+def dropped(found: Evaluation) -> Drop:
+    """What an evaluation shows lost. Raises InputError where no output can be compared."""
     score, first = found.score, found.fidelity[0]
     if score is not None:
         return Drop(-score.difference, score.metric, found.samples)

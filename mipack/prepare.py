@@ -111,7 +111,7 @@ def prepare(
     form = canonical(original)
     require_finite(form)
     declared = signature(form)
-    few = _few(dataset)
+    few = few_batches(dataset)
     probe, feeds = probed(form, declared, few, sizes)
     if unbind(form, probe):
         probe, feeds = probed(form, declared, few, sizes)
@@ -130,7 +130,7 @@ def prepare(
     )
 
 
-def _few(dataset: Dataset | None) -> list[Mapping[str, np.ndarray[Any, Any]]]:
+def few_batches(dataset: Dataset | None) -> list[Mapping[str, np.ndarray[Any, Any]]]:
     """Some small real batches, spread over the data."""
     if dataset is None:
         return []

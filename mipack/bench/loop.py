@@ -14,6 +14,7 @@ from math import ceil
 from pathlib import Path
 
 from mipack.bench import stats
+from mipack.bench.load import Throughput, press, throughputs
 from mipack.bench.memory import footprint
 from mipack.errors import InputError
 from mipack.runtime.machine import physical_cores
@@ -24,6 +25,8 @@ Run = Callable[[], object]
 
 SHORTEST_SAMPLE = 0.002
 """Seconds that one sample should last at least, far above what clock and scheduler blur."""
+LOAD_SECONDS = 5.0
+"""Of each load, where no time is given."""
 MOST_REPEATS = 10_000
 PRECISE = 0.01
 """Once every ratio is known to within this, more rounds tell nothing."""
@@ -75,12 +78,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One model against the base on one input shape."""
+    """One model against the base on one input shape, both with these threads and provider."""
 
     name: str
     base: str
     shape: str
     ratio: stats.Ratio
+    threads: int
+    provider: str
 
     def to_json(self) -> dict[str, object]:
         """The names and the ratio as plain values."""
@@ -88,6 +93,8 @@ class Contrast:
             "name": self.name,
             "base": self.base,
             "shape": self.shape,
+            "threads": self.threads,
+            "provider": self.provider,
             "ratio": self.ratio.value,
             "interval": [self.ratio.low, self.ratio.high],
             "noise": self.ratio.noise,
@@ -98,11 +105,13 @@ class Contrast:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """What a race showed: a `Timing` per shape and model, a `Contrast` per shape and model but
-    the base, and the counts that the caller knows of each model (bytes, parameters, MACs)."""
+    the base, the counts that the caller knows of each model (bytes, parameters, MACs), and a
+    `Throughput` per shape, load and model."""
 
     timings: tuple[Timing, ...]
     contrasts: tuple[Contrast, ...]
     counts: tuple[tuple[str, Mapping[str, int]], ...] = ()
+    throughput: tuple[Throughput, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -122,9 +131,9 @@ class Comparison:
     @property
     def warning(self) -> str | None:
         """One line about the least certain ratio if it is noisy, else None."""
-        worst = max(self.contrasts, key=lambda contrast: contrast.ratio.noise)
-        if not worst.ratio.noisy:
+        if not self.noisy:
             return None
+        worst = max(self.contrasts, key=lambda contrast: contrast.ratio.noise)
         verdict = (
             f"the ratio of {worst.name} is only known to within {worst.ratio.noise:.0%}"
             if worst.ratio.decided
@@ -138,6 +147,7 @@ class Comparison:
             "timings": [timing.to_json() for timing in self.timings],
             "contrasts": [contrast.to_json() for contrast in self.contrasts],
             "counts": {name: dict(values) for name, values in self.counts},
+            "throughput": [load.to_json() for load in self.throughput],
             "noisy": self.noisy,
             "warning": self.warning,
         }
@@ -152,30 +162,48 @@ def compare(
     threads: int | None = None,
     seconds: float | None = 10.0,
     provider: str = "cpu",
+    strict: bool = False,
+    concurrency: Sequence[int] = (),
     counts: Sequence[Mapping[str, int]] = (),
 ) -> Comparison:
     """Time `models`, the first of which is the base, on one set of feeds or on labelled sets.
 
+    `concurrency` lists numbers of clients: under each load requests are counted, for as long as
+    the rounds of a shape take. With `strict` nothing but `provider` may run.
+
     `seconds` bounds the rounds of all shapes together, but `stats.FEWEST_ROUNDS` rounds always
     run; None sets no bound. `rounds` is the number after which it may stop early. `threads`
     defaults to the physical cores. `counts` holds known numbers of each model, in order.
-    Raises InputError for fewer than two models, unusable numbers, or feeds that a model refuses.
+    Raises InputError for no models, unusable numbers, or feeds that a model refuses.
     """
     labelled = [(_label(feeds), feeds)] if isinstance(feeds, Mapping) else list(feeds)
-    if len(models) < 2 or not labelled:
-        raise InputError("bench needs at least two models and one set of inputs")
-    _check(rounds=rounds, threads=threads, seconds=seconds)
-    race = _Race(models, threads or physical_cores(), provider)
+    if not models or not labelled:
+        raise InputError("bench needs a model and a set of inputs")
+    _check(rounds=rounds, threads=threads, seconds=seconds, concurrency=concurrency)
+    race = _Race(models, threads or physical_cores(), provider, strict)
     share = None if seconds is None else seconds / len(labelled)
     timings: list[Timing] = []
     contrasts: list[Contrast] = []
+    loads: list[Throughput] = []
     for shape, arrays in labelled:
         runs = race.runners(arrays)
         samples, repeats = measure(runs, rounds=rounds, warmup=warmup, seconds=share)
         timings += race.timings(shape, arrays, samples, repeats)
         contrasts += race.contrasts(shape, samples)
+        for clients in concurrency:
+            loads += race.loads(shape, runs, clients, share or LOAD_SECONDS)
     known = zip((name for name, _ in models), counts, strict=True) if counts else ()
-    return Comparison(tuple(timings), tuple(contrasts), tuple(known))
+    return Comparison(tuple(timings), tuple(contrasts), tuple(known), tuple(loads))
+
+
+def joined(races: Sequence[Comparison]) -> Comparison:
+    """Races of the same models under several settings as one."""
+    return Comparison(
+        tuple(timing for race in races for timing in race.timings),
+        tuple(contrast for race in races for contrast in race.contrasts),
+        races[0].counts,
+        tuple(load for race in races for load in race.throughput),
+    )
 
 
 def against(
@@ -211,10 +239,17 @@ class _Race:
     """The sessions of one race and what is known of them."""
 
     def __init__(
-        self, models: Sequence[tuple[str, bytes | Path]], threads: int, provider: str
+        self,
+        models: Sequence[tuple[str, bytes | Path]],
+        threads: int,
+        provider: str,
+        strict: bool,
     ) -> None:
-        self._models, self._threads, self._wanted = models, threads, provider
-        self._sessions = [Session(model, threads=threads, provider=provider) for _, model in models]
+        self._models, self._threads = models, threads
+        self._wanted, self._strict = provider, strict
+        self._sessions = [
+            Session(model, threads=threads, provider=provider, strict=strict) for _, model in models
+        ]
 
     def runners(self, feeds: Feeds) -> list[Run]:
         """One callable per model; InputError names the model that refuses the feeds."""
@@ -228,7 +263,13 @@ class _Race:
     ) -> list[Timing]:
         """The record of every model; measures its memory and loading on the way."""
         takes = [
-            footprint(model, feeds, threads=self._threads, provider=self._wanted)
+            footprint(
+                model,
+                feeds,
+                threads=self._threads,
+                provider=self._wanted,
+                strict=self._strict,
+            )
             for _, model in self._models
         ]
         return [
@@ -247,11 +288,24 @@ class _Race:
 
     def contrasts(self, shape: str, samples: list[list[float]]) -> list[Contrast]:
         """Every model but the first against the first."""
-        base = self._models[0][0]
+        base, used = self._models[0][0], self._sessions[0].providers[0]
         return [
-            Contrast(name, base, shape, stats.ratio(samples[0], other))
+            Contrast(name, base, shape, stats.ratio(samples[0], other), self._threads, used)
             for (name, _), other in zip(self._models[1:], samples[1:], strict=True)
         ]
+
+    def loads(
+        self, shape: str, runs: Sequence[Run], clients: int, seconds: float
+    ) -> list[Throughput]:
+        """Every model under the load of so many clients."""
+        return throughputs(
+            [name for name, _ in self._models],
+            press(runs, clients, seconds),
+            shape=shape,
+            threads=self._threads,
+            providers=[session.providers[0] for session in self._sessions],
+            concurrency=clients,
+        )
 
 
 def _runner(name: str, session: Session, feeds: Feeds) -> Run:
@@ -310,11 +364,15 @@ def _label(feeds: Feeds) -> str:
     )
 
 
-def _check(*, rounds: int, threads: int | None, seconds: float | None) -> None:
+def _check(
+    *, rounds: int, threads: int | None, seconds: float | None, concurrency: Sequence[int]
+) -> None:
     if rounds < stats.FEWEST_ROUNDS:
         raise InputError(
             f"{rounds} rounds give no 95 % interval", hint=f"use {stats.FEWEST_ROUNDS} or more"
         )
+    if any(clients < 1 for clients in concurrency):
+        raise InputError(f"cannot be called by {min(concurrency)} clients", hint="give 1 or more")
     if threads is not None and threads < 1:
         raise InputError(f"cannot run on {threads} threads", hint="use 1 or more")
     if seconds is not None and not seconds > 0:

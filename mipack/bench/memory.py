@@ -36,12 +36,18 @@ class Footprint:
 
 
 def footprint(
-    model: bytes | Path, feeds: Feeds, *, threads: int, provider: str = "cpu"
+    model: bytes | Path,
+    feeds: Feeds,
+    *,
+    threads: int,
+    provider: str = "cpu",
+    strict: bool = False,
 ) -> Footprint:
     """What `model` takes when it is loaded and run on `feeds`; empty if the child failed."""
     with tempfile.TemporaryDirectory(prefix="mipack-bench-") as name:
         folder = Path(name)
-        _write_job(folder, model, feeds, {"threads": threads, "provider": provider})
+        settings = {"threads": threads, "provider": provider, "strict": strict}
+        _write_job(folder, model, feeds, settings)
         run_child("mipack.bench.memory", name, seconds=CHILD_SECONDS)
         with suppress(OSError, ValueError):
             return Footprint(**json.loads((folder / "answer.json").read_text()))
@@ -71,7 +77,7 @@ def _measure(folder: Path) -> Footprint:
     job = json.loads((folder / "job.json").read_text())
     with np.load(folder / "feeds.npz", allow_pickle=False) as stored:
         feeds = {name: stored[f"arr_{index}"] for index, name in enumerate(job["inputs"])}
-    settings = {"threads": job["threads"], "provider": job["provider"]}
+    settings = {name: job[name] for name in ("threads", "provider", "strict")}
     Session(TINY_MODEL, **settings).run({"x": np.ones(1, np.float32)})
     reset_peak_memory()
     before = peak_memory()

@@ -199,6 +199,16 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         ) from error
 
 
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """A comma list of whole numbers from 1 on, each once."""
+    items = [item.strip() for item in text.split(",")]
+    if not all(item.isdecimal() and int(item) > 0 for item in items):
+        raise InputError(
+            f"{option} {text}: not a list of whole numbers", hint="write it like 1,2; from 1 on"
+        )
+    return tuple(dict.fromkeys(map(int, items)))
+
+
 def pairs(option: str, items: tuple[str, ...] | list[str], form: str) -> dict[str, str]:
     """NAME=VALUE items as a mapping. InputError for another form, or a name given twice."""
     found: dict[str, str] = {}

@@ -30,6 +30,7 @@ class Script:
     decide_only: bool = False
     force: bool = False
     libraries: Sequence[Path] = field(default=())
+    finish: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The script as one text."""
@@ -37,25 +38,49 @@ class Script:
 
     def text(self) -> str:
         """The whole script."""
-        body = [*self._prune(), "print(result)", *self._save()]
+        body = [*self._prune(), "print(result)", *self._finish(), *self._save()]
         if self.libraries:
             named = ", ".join(map(spelled, self.libraries))
             body = [f"with mipack.custom_ops({named}):", *(f"    {line}" for line in body)]
         return "\n".join([*self._imports("\n".join(body)), "", *body])
 
     def _prune(self) -> list[str]:
-        from mipack.data.dataset import ReadOptions
         from mipack.options import PruneOptions
 
         given = [spelled(self.model)] + ([spelled(self.calib)] if self.calib else [])
-        read = differing(_values(self.read), ReadOptions)
-        given += [f"read=mipack.ReadOptions({_listed(read)})"] if read else []
+        given += self._read()
         given += ["decide_only=True"] if self.decide_only else []
         settings = dict(self.settings)
         rounds = settings.pop("iterations", 1)
         given += [f"iterations={rounds}"] if rounds != 1 else []
         given += [f"{k}={spelled(v)}" for k, v in differing(settings, PruneOptions).items()]
         return _call("result = mipack.prune", given)
+
+    def _finish(self) -> list[str]:
+        if not self.finish:
+            return []
+        from mipack.options import PruneOptions
+
+        given = ["result.model", spelled(list(self.finish))]
+        given += [spelled(self.calib)] if self.calib else []
+        given += [f"original={spelled(self.model)}", *self._read()]
+        drop = self.settings.get("max_drop")
+        given += [f"max_drop={spelled(drop)}"] if drop is not None else []
+        if self.race is not None:
+            shape = dict(self.race.shapes[0]) if self.race.shapes else {}
+            given += ["bench=True"] + ([f"shape={spelled(shape)}"] if shape else [])
+        given += [
+            f"{name}={spelled(value)}"
+            for name, value in differing(self.settings, PruneOptions).items()
+            if name in ("batch_size", "provider")
+        ]
+        return _call("finished = front.finish", given)
+
+    def _read(self) -> list[str]:
+        from mipack.data.dataset import ReadOptions
+
+        read = differing(_values(self.read), ReadOptions)
+        return [f"read=mipack.ReadOptions({_listed(read)})"] if read else []
 
     def _save(self) -> list[str]:
         force = ["force=True"] if self.force else []
@@ -67,6 +92,7 @@ class Script:
         if self.race is not None:
             race = differing(_values(self.race), type(self.race))
             given += [f"race=reports.Bench({_listed(race)})"]
+        given += ["finished=finished"] if self.finish else []
         if self.read.classes is not None:
             given += [f"classes=read_classes({spelled(self.read.classes)})"]
         return _call("reports.save", given)
@@ -76,6 +102,7 @@ class Script:
         lines += ["import mipack"]
         if "read_classes(" in body:
             lines += ["from mipack.data.labels import read_classes"]
+        lines += ["from mipack import front"] if "front.finish" in body else []
         return lines + (["from mipack.front import reports"] if "reports." in body else [])
 
 

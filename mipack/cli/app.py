@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from mipack import __version__
-from mipack.cli import bench, env, eval, inspect, prune, report, slim, sweep, why
+from mipack.cli import bench, env, eval, finish, inspect, prune, report, slim, sweep, why
 from mipack.cli._errors import guarded
 
 
@@ -72,6 +72,7 @@ app.command()(why.why)
 app.command()(prune.prune)
 app.command()(sweep.sweep)
 app.command()(slim.slim)
+app.command()(finish.finish)
 app.command()(eval.eval)
 app.command()(bench.bench)
 app.command()(report.report)

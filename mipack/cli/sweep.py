@@ -17,7 +17,7 @@ from mipack.cli._options import (
     flat,
     sizes,
 )
-from mipack.cli.prune import Choice
+from mipack.cli._pruning import Choice
 from mipack.errors import InputError
 from mipack.explore.budgets import parsed
 

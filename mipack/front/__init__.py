@@ -18,11 +18,12 @@ _HOME = {
     "why": "mipack.front.reasons",
     "slim": "mipack.front.lossless",
     "evaluate": "mipack.front.scores",
+    "finish": "mipack.front.finishing",
     "bench": "mipack.front.race",
     "env": "mipack.front.machine",
 }
 
-__all__ = ["bench", "env", "evaluate", "inspect", "slim", "why"]
+__all__ = ["bench", "env", "evaluate", "finish", "inspect", "slim", "why"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mipack.bench import loop
@@ -16,9 +16,11 @@ from mipack.front.inputs import made_up, opened, planned_sizes, spelled
 from mipack.graph.load import file_bytes, load, weight_count
 from mipack.prepare import Data, prepare
 from mipack.records import Signature
-from mipack.runtime.machine import environment
-from mipack.runtime.session import Session, working_provider
+from mipack.runtime.machine import environment, physical_cores
+from mipack.runtime.quiet import Disturbance, Watch, advice
+from mipack.runtime.session import Session, strict_provider
 
+SCHEMA = "mipack-bench/1"
 Shape = Mapping[str, int]
 """Dimension name -> size."""
 
@@ -42,13 +44,24 @@ class Race:
     models: tuple[ModelSize, ...]
     notes: tuple[str, ...]
     feeds: tuple[tuple[str, Feeds], ...] = ()
+    disturbance: Disturbance = field(default_factory=lambda: Disturbance(None, None))
+    advice: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against trusting these numbers, each with what to do."""
+        noisy = self.comparison.warning
+        return (*([noisy] if noisy else []), *self.advice, *self.disturbance.warnings())
 
     def to_json(self) -> dict[str, object]:
         """All of it as plain values, raw samples and the machine included."""
         return {
+            "schema": SCHEMA,
             **self.comparison.to_json(),
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
             "machine": environment(probe=False),
+            "disturbance": self.disturbance.to_json(),
         }
 
 
@@ -61,17 +74,22 @@ def bench(
     batch_size: int = 32,
     rounds: int = 30,
     seconds: float = 10.0,
-    threads: int | None = None,
-    provider: str = "auto",
+    threads: int | Sequence[int] | None = None,
+    concurrency: Sequence[int] = (),
+    provider: str | Sequence[str] = "auto",
 ) -> Race:
     """Time `models`, the first of which is the base, alternately in one process.
+
+    Several numbers of `threads` and several providers are races of their own, on every shape; all
+    share `seconds`, and every load of `concurrency` clients takes as long as a shape's rounds. A
+    provider that is named runs everything by itself, or InputError says that it cannot.
 
     Inputs: a random batch of the data; without data feeds made from the signature, in the sizes
     of the plan beside one of the models if there is one. Every entry of `shapes` sets dimensions
     by name and is a race of its own. Raises InputError.
     """
-    if len(models) < 2:
-        raise InputError("bench needs at least two models", hint="name the original and the other")
+    if not models:
+        raise InputError("bench needs a model", hint="name the original, then others")
     models, options = [Path(path) for path in models], options or ReadOptions()
     source = opened(models[0], data, options)
     declared = source.signature
@@ -86,17 +104,44 @@ def bench(
     labelled = [(_label(label, arrays, declared), arrays) for label, arrays in feeds.items()]
     names = _names(models)
     sizes_of = _sizes_of(names, models, dim_sizes(declared, labelled[0][1]))
+    counts = _counted(threads)
+    settings = [(n, *strict_provider(p)) for n in counts for p in _listed(provider)]
+    watch = Watch()
     with made_up(declared, "--data") if source.dataset is None else nullcontext():
-        comparison = loop.compare(
-            list(zip(names, models, strict=True)),
-            labelled,
-            rounds=rounds,
-            seconds=seconds,
-            threads=threads,
-            provider=working_provider(provider),
-            counts=[_counts(size) for size in sizes_of],
-        )
-    return Race(comparison, sizes_of, notes, tuple(labelled))
+        races = [
+            loop.compare(
+                list(zip(names, models, strict=True)),
+                labelled,
+                rounds=rounds,
+                seconds=seconds / len(settings),
+                threads=count,
+                provider=name,
+                strict=strict,
+                concurrency=concurrency,
+                counts=[_counts(size) for size in sizes_of],
+            )
+            for count, name, strict in settings
+        ]
+    told = advice(counts, physical_cores())
+    return Race(
+        comparison=loop.joined(races),
+        models=sizes_of,
+        notes=notes,
+        feeds=tuple(labelled),
+        disturbance=watch.disturbance(),
+        advice=told,
+    )
+
+
+def _counted(threads: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Every number of threads once."""
+    if threads is None:
+        return (physical_cores(),)
+    return (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
+
+
+def _listed(provider: str | Sequence[str]) -> tuple[str, ...]:
+    return (provider,) if isinstance(provider, str) else tuple(dict.fromkeys(provider))
 
 
 def _made_up_feeds(model: Path, declared: Signature, sizes: Shape) -> Feeds:

@@ -18,6 +18,7 @@ from mipack.data.dataset import ReadOptions
 from mipack.data.dims import check_sizes
 from mipack.evaluate.compare import Evaluation
 from mipack.evaluate.paired import Z95
+from mipack.front.finishing import Finished
 from mipack.front.operators import operators
 from mipack.front.race import Race, Shape, bench
 from mipack.graph.load import file_bytes, publish, signature, staging
@@ -37,7 +38,7 @@ from mipack.report.record import (
     Timing,
 )
 from mipack.report.verdict import verdict
-from mipack.result import PruneResult, plan_path, refuse_existing, report_paths
+from mipack.result import PruneResult, plan_path, refuse_existing
 from mipack.runtime.machine import environment
 from mipack.select.plan import GroupPlan
 
@@ -71,18 +72,21 @@ def save(
     force: bool = False,
     command: Sequence[str] = (),
     race: Bench | None = None,
+    finished: Finished | None = None,
     classes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> tuple[Path, ...]:
     """Write the pruned model, its plan and its report beside each other; the files written.
 
-    `model` is the original's file, which a `race` against it needs. All files are finished in a
-    private folder before any takes its place: an error or an interrupt leaves nothing partial.
+    `model` is the original's file, which a `race` against it needs; what was `finished` of the
+    result is written in its place, with the gain of every step in the report. All files are made in
+    a private folder before any takes its place: an error or an interrupt leaves nothing partial.
     Raises InputError and VerificationError as `PruneResult.save` does.
     """
     refuse_existing(out, force)
     with staging(out) as folder:
-        made = result.save(folder / out.name)
+        last = result if finished is None else replace(result, model=finished.model)
+        made = last.save(folder / out.name)
         found, ops = timed(model, folder / out.name, race, progress)
         report = build(
             result,
@@ -92,6 +96,7 @@ def save(
             command=command,
             race=found,
             operators=ops,
+            stages=[stage.to_json() for stage in finished.stages] if finished else (),
             classes=classes,
         )
         made = (*made, *on_disk.put(report, folder / out.name))
@@ -100,15 +105,6 @@ def save(
         if not any(file.name == f"{out.name}.data" for file in made):
             out.with_name(f"{out.name}.data").unlink(missing_ok=True)  # of an older model
     return tuple(out.with_name(file.name) for file in made)
-
-
-def finished(out: Path, stages: Sequence[Mapping[str, Any]]) -> tuple[Path, Path]:
-    """Add the steps of finishing (see `Stage`) to the report beside OUT, and write it again.
-
-    Raises InputError where there is no whole report of this version.
-    """
-    report = on_disk.read(report_paths(out)[1])
-    return on_disk.write(replace(report, stages=_stages(stages)), out, force=True)
 
 
 def timed(

@@ -17,6 +17,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from mipack.runtime.quiet import settings
+
 PACKAGES = ("mipack", "onnx", "onnx-ir", "onnx-graphsurgeon", "numpy", "torch", "tokenizers")
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 """The packages that install the one module `onnxruntime`, each over the other."""
@@ -40,6 +42,7 @@ def environment(*, probe: bool = True) -> dict[str, object]:
         "cores": physical_cores(),
         "logical_cores": len(_usable_cpus()),
         "memory_bytes": _total_memory(),
+        **settings(),
         "gpus": _gpus(),
         "packages": {name: _version(name) for name in (*PACKAGES, *RUNTIMES)},
         "doubled_runtime": doubled_runtime(),

@@ -37,6 +37,9 @@ Feeds = Mapping[str, "np.ndarray[Any, Any]"]
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
+CPU = "CPUExecutionProvider"
+PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider"}
+
 _LIBRARIES: ContextVar[tuple[Path, ...]] = ContextVar("libraries of custom ops", default=())
 
 
@@ -65,8 +68,9 @@ def loaded_libraries() -> tuple[Path, ...]:
 class Session:
     """A loaded model. `model` is serialized bytes, or a path where external data lies beside it.
 
-    Raises UnsupportedError where the runtime has no kernel or opset for the model, InputError for
-    a file it cannot read.
+    `provider` is cpu, cuda or a provider's full name; the CPU takes what it cannot run, unless
+    `strict`: then InputError says so. Raises UnsupportedError where the runtime has no kernel or
+    opset for the model, InputError for a file it cannot read.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Session:
         optimize: bool = True,
         threads: int | None = None,
         provider: str = "cpu",
+        strict: bool = False,
         profile: Path | None = None,
         optimized: Path | None = None,
     ) -> None:
@@ -96,16 +101,16 @@ class Session:
             beside = "session.optimized_model_external_initializers_"
             options.add_session_config_entry(f"{beside}file_name", f"{optimized.name}.data")
             options.add_session_config_entry(f"{beside}min_size_in_bytes", "64")
-        for library in loaded_libraries():
-            _register(options, library)
+        registered(options, loaded_libraries())
         source = model if isinstance(model, bytes) else str(model)
-        wanted = ["CUDAExecutionProvider"] if provider == "cuda" else []
+        wanted = PROVIDERS.get(provider, provider)
+        if strict and wanted != CPU:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        providers = [wanted] if strict else [*dict.fromkeys((wanted, CPU))]
         try:
-            self._session = ort.InferenceSession(
-                source, options, providers=[*wanted, "CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:
-            raise _explain(error) from error
+            raise _alone(wanted, error) if strict and wanted != CPU else _explain(error) from error
         self.providers = tuple(self._session.get_providers())
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
@@ -148,14 +153,24 @@ class Session:
         return Path(self._session.end_profiling())
 
 
-def _register(options: Any, library: Path) -> None:
-    try:
-        options.register_custom_ops_library(str(library))
-    except Exception as error:
-        raise InputError(
-            f"{library} cannot be loaded as a library of custom ops: {_first_line(error)}",
-            hint="it must be built for this machine and export RegisterCustomOps",
-        ) from error
+def registered(options: Any, libraries: Sequence[Path]) -> Any:
+    """The session options, with the ops of these libraries known."""
+    for library in libraries:
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as error:
+            raise InputError(
+                f"{library} cannot be loaded as a library of custom ops: {_first_line(error)}",
+                hint="it must be built for this machine and export RegisterCustomOps",
+            ) from error
+    return options
+
+
+def _alone(provider: str, error: Exception) -> InputError:
+    return InputError(
+        f"{provider} does not run this model by itself: {_first_line(error)}",
+        hint="mipack env shows what works here; auto lets the CPU take the rest",
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -204,3 +219,23 @@ def working_provider(wanted: str) -> str:
             "the CUDA provider cannot run here", hint="mipack env shows what works; use auto or cpu"
         )
     return "cpu"
+
+
+def strict_provider(wanted: str) -> tuple[str, bool]:
+    """A provider's name for `Session`, and whether nothing else may run: all but `auto`.
+
+    `wanted` is auto, a provider's name or the beginning of one in any case (cuda, tensorrt).
+    Raises InputError where the installed runtime has no such provider.
+    """
+    if wanted == "auto":
+        return working_provider("auto"), False
+    import onnxruntime as ort
+
+    listed = list(ort.get_available_providers())
+    found = [name for name in listed if name.lower().startswith(wanted.lower())]
+    if not wanted or len(found) != 1:
+        raise InputError(
+            f"--provider {wanted}: the installed runtime has no such provider",
+            hint=f"give auto or one of {', '.join(listed)}",
+        )
+    return found[0], True

@@ -113,7 +113,7 @@ def timing(name: str) -> Timing:
 
 
 def comparison(ratio: stats.Ratio) -> Comparison:
-    contrast = Contrast("small", "big", "x=1", ratio)
+    contrast = Contrast("small", "big", "x=1", ratio, 1, "CPUExecutionProvider")
     return Comparison((timing("big"), timing("small")), (contrast,))
 
 

@@ -58,11 +58,11 @@ def test_version() -> None:
 def test_without_a_command_the_help_is_shown() -> None:
     result = run()
     assert result.exit_code == 2
-    for command in ("inspect", "why", "prune", "eval", "bench", "env"):
+    for command in ("inspect", "why", "prune", "finish", "eval", "bench", "env"):
         assert f"  {command} " in result.stdout
 
 
-@pytest.mark.parametrize("command", ["inspect", "why", "prune", "eval", "bench", "env"])
+@pytest.mark.parametrize("command", ["inspect", "why", "prune", "finish", "eval", "bench", "env"])
 def test_every_command_speaks_the_common_options(command: str) -> None:
     text = run(command, "--help").stdout
     for option in ("--json", "--verbose", "--quiet", "--help"):

@@ -37,6 +37,6 @@ def test_evaluate_takes_feeds_in_memory(digits: Path) -> None:
     assert (found.samples, found.agreement, found.score) == (24, 1.0, None)
 
 
-def test_bench_needs_a_rival(digits: Path) -> None:
-    with pytest.raises(InputError, match="two models"):
-        front.bench([digits / "model.onnx"])
+def test_bench_needs_a_model() -> None:
+    with pytest.raises(InputError, match="needs a model"):
+        front.bench([])

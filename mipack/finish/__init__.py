@@ -1,0 +1,1 @@
+"""The last step of a model that is to be deployed: fused ops and lower precision, each judged."""
