@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from mipack import __version__
-from mipack.cli import bench, env, eval, inspect, prune, slim, why
+from mipack.cli import bench, env, eval, inspect, package, prune, query, slim, why
 from mipack.cli._errors import guarded
 
 
@@ -73,6 +73,8 @@ app.command()(prune.prune)
 app.command()(slim.slim)
 app.command()(eval.eval)
 app.command()(bench.bench)
+app.command()(package.package)
+app.command()(query.query)
 app.command()(env.env)
 
 

@@ -11,10 +11,12 @@ _HOME = {
     "slim": "mipack.front.lossless",
     "evaluate": "mipack.front.scores",
     "bench": "mipack.front.race",
+    "package": "mipack.front.deploy",
+    "query": "mipack.front.ask",
     "env": "mipack.front.machine",
 }
 
-__all__ = ["bench", "env", "evaluate", "inspect", "slim", "why"]
+__all__ = ["bench", "env", "evaluate", "inspect", "package", "query", "slim", "why"]
 
 
 def __getattr__(name: str) -> Any:
