@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from mipack.front.deploy import Packaged
     from mipack.report.terminal import Block
 
-Target = Literal["triton", "kserve", "docker"]
+
+class Target(StrEnum):
+    """What the folder is for; a model repository is part of all of them."""
+
+    TRITON = "triton"
+    KSERVE = "kserve"
+    DOCKER = "docker"
 
 
 @flat
@@ -73,7 +80,7 @@ def package(
     from mipack.serve.triton import Settings
 
     with output.sink("package") as sink:
-        targets = target or ["triton"]
+        targets = target or [Target.TRITON]
         done = pack(
             model,
             out,
@@ -89,8 +96,8 @@ def package(
                 inter_threads=inter_threads,
             ),
             labels=labels_file,
-            docker="docker" in targets,
-            kserve="kserve" in targets,
+            docker=Target.DOCKER in targets,
+            kserve=Target.KSERVE in targets,
             storage_uri=storage_uri,
             read=reading.read(samples=512),
             force=force,
