@@ -154,7 +154,7 @@ def test_external_data_goes_along(digits: Path, tmp_path: Path) -> None:
     assert (version / "model.onnx").read_bytes() == (tmp_path / "in" / "m.onnx").read_bytes()
     assert (version / "weights" / "m.data").is_file()
     (tmp_path / "in" / "weights" / "m.data").unlink()
-    with pytest.raises(InputError, match="external data file m.data .* is missing"):
+    with pytest.raises(InputError, match=r"external data file m\.data .* is missing"):
         package(tmp_path / "in" / "m.onnx", tmp_path / "s", name="m")
     assert not (tmp_path / "s").exists()
 
@@ -208,7 +208,7 @@ def test_an_existing_folder_is_refused(toys: Path, tmp_path: Path) -> None:
 def test_only_what_it_made_is_replaced(toys: Path, tmp_path: Path) -> None:
     packed(toys, tmp_path / "r", "totals")
     (tmp_path / "r" / "totals" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="did not make: totals/notes.txt"):
+    with pytest.raises(InputError, match=r"did not make: totals/notes\.txt"):
         packed(toys, tmp_path / "r", "totals", force=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mipack-package.json").write_text("{}")

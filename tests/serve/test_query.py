@@ -78,7 +78,7 @@ def test_missing_external_data_of_the_model_here(digits: Path, tmp_path: Path) -
     model = onnx.load(digits / "model.onnx")
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data")
     (tmp_path / "m.data").unlink()
-    with pytest.raises(InputError, match="external data file m.data"):
+    with pytest.raises(InputError, match=r"external data file m\.data"):
         query("127.0.0.1:1", "m", digits / "test.npz", model=tmp_path / "m.onnx")
 
 

@@ -126,7 +126,7 @@ def test_it_is_warmed_up_before_anybody_asks(
 def test_a_damaged_model_is_refused_and_the_others_answer(
     server: Server, repositories: Mapping[str, Path], toys: Path
 ) -> None:
-    with pytest.raises(InputError, match="not ready .* ONNX Runtime cannot load it"):
+    with pytest.raises(InputError, match=r"not ready .* ONNX Runtime cannot load it"):
         query(server.http, "damaged", toys / "totals.npz")
     with pytest.raises(InputError, match="not ready"):
         query(server.grpc, "damaged", toys / "totals.npz")
@@ -200,8 +200,8 @@ def test_a_crowd_is_batched_and_every_answer_is_right(
         assert runs < samples  # several requests went into one run
         assert after["inference_stats"]["fail"].get("count", 0) == 0
         lines.append(
-            f"{name:16} {samples / SECONDS:8.0f} requests/s, {samples / runs:5.1f} samples per run, "
-            f"p95 {server.quantile(name, 0.95) / 1000:.2f} ms"
+            f"{name:16} {samples / SECONDS:8.0f} requests/s, {samples / runs:5.1f} samples "
+            f"per run, p95 {server.quantile(name, 0.95) / 1000:.2f} ms"
         )
     with capsys.disabled():
         print(f"\n{CLIENTS} clients, {SECONDS:g} s each, by the server's statistics:")
@@ -226,7 +226,7 @@ def test_another_model_than_the_one_here(server: Server, toys: Path, digits: Pat
 
 def test_the_wrong_protocol(server: Server, toys: Path) -> None:
     place = [url.partition("//")[2] for url in (server.http, server.grpc)]
-    with pytest.raises(InputError, match="does not speak gRPC|no server answers"):
+    with pytest.raises(InputError, match=r"does not speak gRPC|no server answers"):
         query(f"grpc://{place[0]}", "totals", toys / "totals.npz")
     with pytest.raises(InputError, match="does not speak HTTP"):
         query(f"http://{place[1]}", "totals", toys / "totals.npz")
