@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def write(folder: Path, package: Package) -> None:
     """Write the whole package into an empty folder."""
     for model in package.models:
         _write_model(folder / model.name, model, package)
-    np.savez(folder / SAMPLES, **{name: _plain(array) for name, array in package.samples.items()})
+    _write_samples(folder / SAMPLES, package.samples)
     names = [model.name for model in package.models]
     (folder / README).write_text(_readme(package), encoding="utf-8")
     if package.docker:
@@ -79,8 +80,13 @@ def _write_model(folder: Path, model: Deployed, package: Package) -> None:
             (folder / warmup.FOLDER / tensor.file).write_bytes(tensor.content)
 
 
-def _plain(array: Array) -> Array:
-    return array.astype(str) if array.dtype.kind == "O" else array
+def _write_samples(path: Path, samples: Mapping[str, Array]) -> None:
+    """An .npz; not by np.savez, whose own parameters are names that a model's input may have."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in samples.items():
+            text = array.astype(str) if array.dtype.kind == "O" else array
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, text, allow_pickle=False)
 
 
 def manifest(name: str, storage_uri: str, settings: Settings, models: int) -> str:

@@ -3,8 +3,8 @@
 Rules of Triton's onnxruntime backend (its README and source): batching needs a first axis of any
 size on every input and output, and then the configuration leaves this axis out; any other model
 has max_batch_size 0 and its full shapes. A sample that is a single number has `dims: 1` and is
-reshaped. Text output of a waiting queue of 0 µs: requests that wait anyway are batched, none waits
-for company.
+reshaped; a single number for a whole run is refused. With a queue delay of 0 µs requests that wait
+anyway are batched and none waits for company.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mipack.errors import InputError
+from mipack.errors import InputError, UnsupportedError
 from mipack.records import Signature, TensorSpec
 from mipack.serve.client import tritonclient
 from mipack.serve.warmup import Sample
@@ -126,6 +126,11 @@ def _tensors(proto: Any, message: Any, model: Deployed) -> None:
         for spec in specs:
             one = into.add(name=spec.name, data_type=proto.DataType.Value(config_type(spec)))
             sizes = dims(spec.shape or (), batched=model.batched)
+            if not sizes and not model.batched:
+                raise UnsupportedError(
+                    f"{spec.name} is a single number for a whole run, which Triton does not carry",
+                    hint="give it an axis in the model (Unsqueeze), or leave it out",
+                )
             one.dims.extend(sizes or (1,))
             if not sizes:
                 one.reshape.SetInParent()  # to no axis at all

@@ -297,6 +297,26 @@ def test_types_that_cannot_be_sent(tmp_path: Path) -> None:
         package(tmp_path / "m.onnx", tmp_path / "r", name="m")
 
 
+def test_a_number_without_an_axis_cannot_be_served(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 17]>
+        g (float[N, 4] x) => (float sum) { sum = ReduceSum<keepdims = 0>(x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="sum is a single number") as told:
+        package(tmp_path / "m.onnx", tmp_path / "r", name="m")
+    assert "Unsqueeze" in told.value.hint
+    assert not (tmp_path / "r").exists()
+
+
+def test_inputs_may_be_called_anything(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 17]>
+        g (float[N, 4] file, float[N, 4] allow_pickle) => (float[N, 4] y)
+        { y = Add(file, allow_pickle) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    package(tmp_path / "m.onnx", tmp_path / "r", name="m")
+    with np.load(tmp_path / "r" / "samples.npz") as data:
+        assert sorted(data.files) == ["allow_pickle", "file"]
+
+
 def test_names_of_tensors_do_not_reach_the_page(tmp_path: Path) -> None:
     text = """<ir_version: 9, opset_import: ["" : 17]>
         g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"""
