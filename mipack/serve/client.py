@@ -31,8 +31,8 @@ SCHEMES: dict[str, tuple[Protocol, bool]] = {
     "grpc": ("grpc", False),
     "grpcs": ("grpc", True),
 }
-WRONG_PROTOCOL = ("http1", "http2", "preface", "handshake", "protocol error", "trailing data")
-"""In the words of gRPC when something else answers."""
+WRONG_PROTOCOL = ("socket closed", "http1", "http2", "preface", "handshake", "protocol error")
+"""In the words of gRPC when something answers that speaks another language, or hangs up."""
 
 
 def tritonclient(part: str) -> ModuleType:

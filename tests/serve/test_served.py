@@ -226,7 +226,7 @@ def test_another_model_than_the_one_here(server: Server, toys: Path, digits: Pat
 
 def test_the_wrong_protocol(server: Server, toys: Path) -> None:
     place = [url.partition("//")[2] for url in (server.http, server.grpc)]
-    with pytest.raises(InputError, match=r"does not speak gRPC|no server answers"):
+    with pytest.raises(InputError, match="does not speak gRPC"):
         query(f"grpc://{place[0]}", "totals", toys / "totals.npz")
     with pytest.raises(InputError, match="does not speak HTTP"):
         query(f"http://{place[1]}", "totals", toys / "totals.npz")
