@@ -5,8 +5,10 @@ STAMP := .venv/.stamp
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DIGITS := models/digits
 DEMO := build/demo
+REPO ?= repo
+PORT ?= 8000
 
-.PHONY: help venv demo test test-heavy check format
+.PHONY: help venv demo test test-heavy test-serve serve check format
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -20,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit("mipack needs Python 3.11 or later: name one with PYTHON=/path/to/python" if sys.version_info < (3, 11) else 0)'
 	"$(PYTHON)" -m venv .venv
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,serve]'
 	@touch $@
 
 demo: $(STAMP)  ## prune the bundled example, then evaluate and time it beside the original
@@ -34,6 +36,12 @@ test: $(STAMP)  ## the test suite
 
 test-heavy: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m heavy
+
+test-serve: $(STAMP)  ## packages in a real tritonserver, 60 s of load on each model; says why if it cannot run
+	MIPACK_LOAD_SECONDS=60 $(BIN)/python -m pytest tests/serve -rs
+
+serve: $(STAMP)  ## run a packaged folder on this machine without Docker: make serve REPO=repo [PORT=8000]
+	$(BIN)/python tests/serve/standin.py "$(REPO)" --http-port $(PORT)
 
 check: $(STAMP)  ## format, lint, types, import floors
 	$(BIN)/ruff format --check .

@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 from mipack import __version__
-from mipack.cli import bench, env, eval, finish, inspect, prune, report, slim, sweep, why
+from mipack.cli import (
+    bench,
+    env,
+    eval,
+    finish,
+    inspect,
+    package,
+    prune,
+    query,
+    report,
+    slim,
+    sweep,
+    why,
+)
 from mipack.cli._errors import guarded
 
 
@@ -76,6 +89,8 @@ app.command()(finish.finish)
 app.command()(eval.eval)
 app.command()(bench.bench)
 app.command()(report.report)
+app.command()(package.package)
+app.command()(query.query)
 app.command()(env.env)
 
 

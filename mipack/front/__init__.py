@@ -20,10 +20,12 @@ _HOME = {
     "evaluate": "mipack.front.scores",
     "finish": "mipack.front.finishing",
     "bench": "mipack.front.race",
+    "package": "mipack.front.deploy",
+    "query": "mipack.front.ask",
     "env": "mipack.front.machine",
 }
 
-__all__ = ["bench", "env", "evaluate", "finish", "inspect", "slim", "why"]
+__all__ = ["bench", "env", "evaluate", "finish", "inspect", "package", "query", "slim", "why"]
 
 
 def __getattr__(name: str) -> Any:

@@ -228,6 +228,19 @@ def file_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in {path.resolve(), *apart})
 
 
+def data_files(path: Path) -> dict[str, Path]:
+    """The files that hold a model's external data, by their place in its folder."""
+    proto = onnx.load(path, load_external_data=False)
+    places = {
+        entry.value
+        for tensor in _tensors(proto.graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return {place: path.parent / place for place in sorted(places)}
+
+
 def save(model: ir.Model, path: Path) -> tuple[Path, ...]:
     """Write `path` (and `path`.data where weights go beside it) atomically; the files written."""
     model = _with_initializer_inputs(model)
