@@ -38,7 +38,7 @@ def verdict(
         return Verdict(
             answer="yes",
             headline="Yes: it is proven, and it loses no more than was allowed",
-            reasons=(proven, _promised(promises["drop"])),
+            reasons=(proven, _promised(promises["drop"]), *_doubt(quality)),
         )
     if against:
         headline = "Look first: the cut is proven, but something speaks against it"
@@ -48,7 +48,7 @@ def verdict(
     else:
         headline = "Probably: the cut is proven and little changed, but nobody set a bound"
         against = ["say what may be lost with --max-drop, or judge by the figures below"]
-    return Verdict(answer="look", headline=headline, reasons=(*against, proven))
+    return Verdict(answer="look", headline=headline, reasons=(*against, *_doubt(quality), proven))
 
 
 def _promised(drop: Mapping[str, Any]) -> str:
@@ -81,6 +81,24 @@ def _quality(quality: Quality | None) -> list[str]:
     if odd:
         found.append(f"{odd:,} samples give NaN or infinity where the original does not")
     return found
+
+
+def _doubt(quality: Quality | None) -> list[str]:
+    """What so few samples cannot rule out."""
+    if quality is None:
+        return []
+    score = quality.score
+    if score is not None and score.interval is not None and score.unit == "points":
+        most = -score.interval[0]
+        text = f"on {quality.samples:,} held-out samples a loss of {most:.1f} points of "
+        text += f"{score.metric} cannot be ruled out: judge on more with mipack eval"
+        return [text] if most > 0 else []
+    if quality.interval is None:
+        return []
+    return [
+        f"on {quality.fidelity[0].rows:,} held-out answers an agreement of "
+        f"{100 * quality.interval[0]:.1f} % cannot be ruled out: judge on more with mipack eval"
+    ]
 
 
 def _speed(latency: Latency | None) -> list[str]:
