@@ -36,6 +36,7 @@ from mipack.report.record import (
     Report,
     Stage,
     Timing,
+    Verdict,
 )
 from mipack.report.verdict import verdict
 from mipack.result import PruneResult, plan_path, refuse_existing
@@ -158,14 +159,12 @@ def build(
     quality = _quality(behind.quality, behind.held_out) if behind else None
     latency = _latency(race) if race else None
     changed = behind.signature_changed if behind else False
-    return Report(
+    report = Report(
         mipack=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         name=model.name if model else out.name,
         command=shlex.join(command),
-        verdict=verdict(
-            result.checks, quality, latency, result.promises, signature_changed=changed
-        ),
+        verdict=Verdict(answer="look", headline=""),  # judged when all else is there
         before=result.before,
         after=result.after,
         unread=result.unread,
@@ -190,6 +189,7 @@ def build(
         signature_changed=changed,
         class_names=tuple(classes),
     )
+    return replace(report, verdict=verdict(report))
 
 
 # ---------------------------------------------------------------- the parts

@@ -27,7 +27,9 @@ def answers(report: Report) -> tuple[Answer, ...]:
     """All five, in the order in which they are asked."""
     verdict = report.verdict
     return (
-        Answer("May we ship this?", verdict.reasons, "checks"),
+        Answer(
+            "May we ship this?", tuple(r[:1].upper() + r[1:] for r in verdict.reasons), "checks"
+        ),
         Answer("What got slower?", slower(report), "latency"),
         Answer("Which inputs changed their answer?", changed(report), "changes"),
         Answer("How do I reproduce it?", reproduce(report), "reproduce"),

@@ -73,7 +73,7 @@ def samples(timings: Sequence[Timing], shape: str) -> Chart | None:
     if not rows:
         return None
     pooled = np.concatenate([np.asarray(timing.samples_ms) for timing in rows])
-    low, high = 0.0, float(np.quantile(pooled, 0.99)) * 1.05
+    low, high = 0.0, float(np.quantile(pooled, 0.97)) * 1.05
     each, left, bottom = 74.0, 90.0, 34.0
     chart = Chart(
         f"Milliseconds per run on {shape}",

@@ -100,9 +100,7 @@ def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
     )
     return Comparison(
         cost=f"share of the original's time on {shape}" if shape else "share of the MACs",
-        quality=f"difference of {metric}"
-        if metric
-        else f"{_likeness(points)} with the original, %",
+        quality=f"difference of {metric}" if metric else _likeness(points),
         timed=shape is not None,
         metric=metric,
         points=fronted,

@@ -10,35 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mipack.report.record import Latency, Quality, Verdict
-from mipack.result import Check
+from mipack.report.record import Latency, Quality, Report, Stage, Verdict
 
 AGREES = 0.98
 """Fewer answers in common than this speak against shipping where nobody set a bound."""
 
 
-def verdict(
-    checks: Sequence[Check],
-    quality: Quality | None,
-    latency: Latency | None,
-    promises: Mapping[str, Any],
-    *,
-    signature_changed: bool = False,
-) -> Verdict:
-    """The answer from what was measured."""
+def verdict(report: Report) -> Verdict:
+    """The answer from what was measured, whatever verdict the report has."""
+    checks, quality, promises = report.checks, report.quality, report.promises
     failed = [check for check in checks if not check.passed]
     if failed:
         reasons = tuple(f"failed: {check.name} ({check.detail})" for check in failed)
         return Verdict(answer="no", headline="No: a check failed", reasons=reasons)
-    against = [*_quality(quality), *_speed(latency)]
-    if signature_changed:
+    held = promises.get("drop")
+    against = [*_odd(quality), *_finishing(report.stages), *_speed(report.latency)]
+    if held is None:
+        against = [*_lost(quality), *against]
+    if report.signature_changed:
         against.append("its inputs or outputs are not those of the original: callers must change")
     proven = f"all {len(checks)} checks passed"
-    if "drop" in promises and not against:
+    if isinstance(held, Mapping) and not against:
         return Verdict(
             answer="yes",
             headline="Yes: it is proven, and it loses no more than was allowed",
-            reasons=(proven, _promised(promises["drop"])),
+            reasons=(proven, _promised(held), *_doubt(quality)),
         )
     if against:
         headline = "Look first: the cut is proven, but something speaks against it"
@@ -48,18 +44,20 @@ def verdict(
     else:
         headline = "Probably: the cut is proven and little changed, but nobody set a bound"
         against = ["say what may be lost with --max-drop, or judge by the figures below"]
-    return Verdict(answer="look", headline=headline, reasons=(*against, proven))
+    return Verdict(answer="look", headline=headline, reasons=(*against, *_doubt(quality), proven))
 
 
 def _promised(drop: Mapping[str, Any]) -> str:
+    points = drop.get("points")
+    lost = f"{points:.2f}" if isinstance(points, float) else "?"
     return (
-        f"it loses {drop.get('points', 0.0):.2f} points of {drop.get('metric', '?')} on "
-        f"{drop.get('answers', 0)} samples that decided nothing else"
+        f"it loses {lost} points of {drop.get('metric')} on {drop.get('answers')} samples that "
+        "decided nothing else"
     )
 
 
-def _quality(quality: Quality | None) -> list[str]:
-    """What the figures say against it."""
+def _lost(quality: Quality | None) -> list[str]:
+    """What was lost, where nobody said how much may be."""
     if quality is None:
         return []
     found, score = [], quality.score
@@ -77,10 +75,38 @@ def _quality(quality: Quality | None) -> list[str]:
             f"only {100 * agreement:.1f} % of {quality.fidelity[0].rows:,} held-out answers are "
             "those of the original"
         )
-    odd = sum(entry.nonfinite for entry in quality.fidelity)
-    if odd:
-        found.append(f"{odd:,} samples give NaN or infinity where the original does not")
     return found
+
+
+def _odd(quality: Quality | None) -> list[str]:
+    odd = sum(entry.nonfinite for entry in quality.fidelity) if quality else 0
+    return [f"{odd:,} samples give NaN or infinity where the original does not"] if odd else []
+
+
+def _finishing(stages: Sequence[Stage]) -> list[str]:
+    """What the last step of finishing did to the answers."""
+    last = stages[-1] if stages else None
+    if last is None or last.agreement is None or last.agreement >= AGREES:
+        return []
+    return [f"after {last.name} only {100 * last.agreement:.1f} % of the answers are the same"]
+
+
+def _doubt(quality: Quality | None) -> list[str]:
+    """What so few samples cannot rule out."""
+    if quality is None:
+        return []
+    score = quality.score
+    if score is not None and score.interval is not None and score.unit == "points":
+        most = -score.interval[0]
+        text = f"on {quality.samples:,} held-out samples a loss of {most:.1f} points of "
+        text += f"{score.metric} cannot be ruled out: judge on more with mipack eval"
+        return [text] if most > 0 else []
+    if quality.interval is None:
+        return []
+    return [
+        f"on {quality.fidelity[0].rows:,} held-out answers an agreement of "
+        f"{100 * quality.interval[0]:.1f} % cannot be ruled out: judge on more with mipack eval"
+    ]
 
 
 def _speed(latency: Latency | None) -> list[str]:

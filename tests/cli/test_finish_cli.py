@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from mistakes import run, said
 
+from mipack.report.files import read
+
 
 def test_finish_as_a_document(digits: Path, tmp_path: Path) -> None:
     out, calib = tmp_path / "out.onnx", digits / "calib.npz"
@@ -33,6 +35,10 @@ def test_prune_goes_on_to_finish(digits: Path, tmp_path: Path) -> None:
     stages = document["finish"]["stages"]
     assert [stage["name"] for stage in stages] == ["original", "pruned", "int8-static"]
     assert out.stat().st_size == stages[-1]["bytes"] < stages[1]["bytes"]
+    told = read(tmp_path / "small.report.json").stages
+    assert [(stage.name, stage.bytes) for stage in told] == [
+        (s["name"], s["bytes"]) for s in stages
+    ]
 
 
 @pytest.mark.parametrize(

@@ -136,23 +136,6 @@ def test_force_replaces_every_file(digits: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-# ---------------------------------------------------------------- finishing
-
-
-def test_steps_of_finishing_join_the_report(deep: Path, tmp_path: Path) -> None:
-    copy = shutil.copy(deep, tmp_path / "deep.report.json")
-    stages: list[dict[str, Any]] = [
-        {"name": "original", "bytes": 10, "ratio": None, "notes": []},
-        {"name": "int8-dynamic", "bytes": 4, "ratio": 0.5, "interval": [0.4, 0.6], "later": 1},
-    ]
-    page, data = reports.finished(tmp_path / "deep.onnx", stages)
-    assert Path(copy) == data and [s.name for s in read(data).stages] == [
-        "original",
-        "int8-dynamic",
-    ]
-    assert "int8-dynamic" in page.read_text(encoding="utf-8")
-
-
 # ---------------------------------------------------------------- comparing
 
 

@@ -117,11 +117,12 @@ def test_search_narrows_the_groups(browser: Any, tmp_path: Path) -> None:
     rows = visit.page.locator("#groups tbody tr:visible")
     assert rows.count() == 3
     visit.page.get_by_label("Search").fill("needle <b>")
-    visit.page.wait_for_function("document.querySelector('output').textContent.startsWith('1 of')")
+    told = visit.page.locator("output")
+    told.filter(has_text="1 of 3").wait_for()
     assert rows.count() == 1 and "needle <b>" in rows.first.text_content()
     visit.page.get_by_label("Search").fill("")
     visit.page.get_by_label("free").uncheck()
-    visit.page.wait_for_function("document.querySelector('output').textContent.startsWith('0 of')")
+    told.filter(has_text="0 of 3").wait_for()
     assert visit.bad == []
     visit.page.close()
 

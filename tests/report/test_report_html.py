@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -11,7 +12,7 @@ from mipack.evaluate.changes import Change, Changes
 from mipack.report.answers import answers
 from mipack.report.compare import compare
 from mipack.report.html import render, render_comparison, render_inspection
-from mipack.report.record import Latency, Operators, OpTime, Report
+from mipack.report.record import Latency, Operators, OpTime, Quality, Report, Stage, Verdict
 from mipack.report.verdict import verdict
 from mipack.result import Check
 
@@ -203,9 +204,7 @@ def test_values_that_moved_are_listed_where_there_are_no_answers() -> None:
     assert "a sentence" in Page(render(report)).text
 
 
-def quality_with(changes: Changes) -> object:
-    from dataclasses import replace
-
+def quality_with(changes: Changes) -> Quality:
     return replace(quality("y"), changes=changes)
 
 
@@ -214,30 +213,54 @@ def quality_with(changes: Changes) -> object:
 
 PASSED = (Check("proof", True, "fine"),)
 HELD = {"drop": {"points": 0.5, "metric": "accuracy", "answers": 200}}
+GOOD = quality("y", agreement=0.99, difference=-0.5)
+
+
+def judged(**changes: object) -> Verdict:
+    given = {"checks": PASSED, "quality": GOOD, "latency": None, "stages": (), "promises": HELD}
+    return verdict(full(**{**given, **changes}))
 
 
 def test_only_a_bound_that_held_is_a_yes() -> None:
-    good = quality("y", agreement=0.99, difference=-0.5)
-    assert verdict(PASSED, good, None, HELD).answer == "yes"
-    assert verdict(PASSED, good, None, {}).answer == "look"
-    assert "nobody set a bound" in verdict(PASSED, good, None, {}).headline
+    assert judged().answer == "yes"
+    assert judged(promises={}).answer == "look"
+    assert "nobody set a bound" in judged(promises={}).headline
+
+
+def test_what_few_samples_leave_open_is_said() -> None:
+    assert any("a loss of 2.5 points" in reason for reason in judged().reasons)
+    unlabelled = replace(GOOD, score=None)
+    told = judged(quality=unlabelled).reasons
+    assert any("agreement of 94.0 % cannot be ruled out" in reason for reason in told)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        ({"quality": quality("y", agreement=0.9)}, "only 90.0 %"),
-        ({"quality": quality("y", agreement=0.99, difference=-3.0)}, "accuracy is surely worse"),
+        ({"promises": {}, "quality": quality("y", agreement=0.9)}, "only 90.0 %"),
+        (
+            {"promises": {}, "quality": quality("y", agreement=0.99, difference=-3.0)},
+            "accuracy is surely worse",
+        ),
         ({"latency": Latency(timings=(), contrasts=(contrast("batch=1", 1.2),))}, "slower"),
+        ({"stages": (Stage(name="int8", agreement=0.5),)}, "after int8 only 50.0 %"),
         ({"signature_changed": True}, "callers must change"),
     ],
 )
-def test_what_speaks_against_it_is_said(arguments: dict[str, object], words: str) -> None:
-    given = {"quality": quality("y", agreement=0.99), "latency": None, **arguments}
-    found = verdict(PASSED, promises=HELD, **given)  # type: ignore[arg-type]
+def test_what_speaks_against_it_is_said(changes: dict[str, object], words: str) -> None:
+    found = judged(**changes)
     assert found.answer == "look" and any(words in reason for reason in found.reasons)
 
 
+def test_what_was_allowed_does_not_speak_against_it() -> None:
+    assert judged(quality=quality("y", agreement=0.9, difference=-3.0)).answer == "yes"
+
+
 def test_a_failed_check_is_a_no() -> None:
-    found = verdict((*PASSED, Check("finite", False, "NaN")), None, None, HELD)
+    found = judged(checks=(*PASSED, Check("finite", False, "NaN")), quality=None)
     assert found.answer == "no" and "failed: finite (NaN)" in found.reasons
+
+
+def test_without_data_a_person_has_to_look() -> None:
+    found = judged(quality=None, promises={})
+    assert found.answer == "look" and "nothing was measured" in found.headline
