@@ -112,14 +112,7 @@ def finish(
     data = None if calib is None else read_data(source, base, calib, options)
     _require_gate(data, max_drop)
     material = _material(base, data, options.seed, batch_size, max_drop is not None)
-    judge = Judge(
-        base,
-        material.judged,
-        real=data is not None,
-        mask=data.mask if data else None,
-        provider=working_provider(provider),
-        most=max_drop,
-    )
+    judge = _judge(base, data, material, provider, max_drop)
     folder = tempfile.TemporaryDirectory(prefix="mipack-")
     with made_up(signature(base), "--calib"):
         stages = [judge.first()]
@@ -168,6 +161,19 @@ def _material(
     calibrate = (batch.feeds for batch in fit.batches(batch_size))
     supply = Supply(few_batches(fit), shown, calibrate)
     return _Material(supply, list(held.batches(batch_size)), batches[len(batches) // 2].feeds)
+
+
+def _judge(
+    base: ir.Model, data: Dataset | None, material: _Material, provider: str, most: float | None
+) -> Judge:
+    return Judge(
+        base,
+        material.judged,
+        real=data is not None,
+        mask=data.mask if data else None,
+        provider=working_provider(provider),
+        most=most,
+    )
 
 
 def _require_gate(data: Dataset | None, most: float | None) -> None:

@@ -12,7 +12,7 @@ from mipack.data.dataset import Dataset, Feeds, ReadOptions
 from mipack.data.dims import dim_sizes
 from mipack.data.synthetic import resize_feeds, synthetic_feeds
 from mipack.errors import InputError, MipackError
-from mipack.front.inputs import made_up, opened, planned_sizes, spelled
+from mipack.front.inputs import Opened, made_up, opened, planned_sizes, spelled
 from mipack.graph.load import file_bytes, load, weight_count
 from mipack.prepare import Data, prepare
 from mipack.records import Signature
@@ -93,14 +93,7 @@ def bench(
     models, options = [Path(path) for path in models], options or ReadOptions()
     source = opened(models[0], data, options)
     declared = source.signature
-    if source.dataset is not None:
-        batch, notes = _one_batch(source.dataset, batch_size, options.seed)
-        feeds = {spelled(s): resize_feeds(declared, batch, s) for s in shapes} or {"": batch}
-    else:
-        sizes, note = planned_sizes(models, declared)
-        notes = (note or "inputs are made up from the signature",)
-        wanted = [{**sizes, **shape} for shape in shapes] or [sizes]
-        feeds = {spelled(s): _made_up_feeds(models[0], declared, s) for s in wanted}
+    feeds, notes = _inputs(source, models, shapes, batch_size, options.seed)
     labelled = [(_label(label, arrays, declared), arrays) for label, arrays in feeds.items()]
     names = _names(models)
     sizes_of = _sizes_of(names, models, dim_sizes(declared, labelled[0][1]))
@@ -131,6 +124,20 @@ def bench(
         disturbance=watch.disturbance(),
         advice=told,
     )
+
+
+def _inputs(
+    source: Opened, models: Sequence[Path], shapes: Sequence[Shape], batch_size: int, seed: int
+) -> tuple[dict[str, Feeds], tuple[str, ...]]:
+    """Feeds by the sizes asked for ("": as the data has them), and what they are."""
+    declared = source.signature
+    if source.dataset is not None:
+        batch, notes = _one_batch(source.dataset, batch_size, seed)
+        return {spelled(s): resize_feeds(declared, batch, s) for s in shapes} or {"": batch}, notes
+    sizes, note = planned_sizes(models, declared)
+    wanted = [{**sizes, **shape} for shape in shapes] or [sizes]
+    made = {spelled(s): _made_up_feeds(models[0], declared, s) for s in wanted}
+    return made, (note or "inputs are made up from the signature",)
 
 
 def _counted(threads: int | Sequence[int] | None) -> tuple[int, ...]:

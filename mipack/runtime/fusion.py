@@ -37,6 +37,13 @@ NORM = (
 GELU = ("Gelu", "FastGelu", "BiasGelu", "QuickGelu", "BiasSplitGelu")
 LARGE = 1_900_000_000
 """Bytes above which weights go into a file beside the model."""
+TYPES = {
+    "tensor(float)": onnx.TensorProto.FLOAT,
+    "tensor(float16)": onnx.TensorProto.FLOAT16,
+    "tensor(int64)": onnx.TensorProto.INT64,
+    "tensor(int32)": onnx.TensorProto.INT32,
+    "tensor(bool)": onnx.TensorProto.BOOL,
+}
 MOST_REASONS = 3
 SPEAKERS = ("fusion_attention", "fusion_bart_attention")
 
@@ -129,7 +136,8 @@ def _sum(counts: Counter[str], names: Iterable[str]) -> int:
 
 def basic(source: Path, libraries: list[Path]) -> onnx.ModelProto:
     """The model after the runtime's basic optimisations: constants folded, normalisation in the
-    convolution before it; without declared inner shapes, which tools trust and which may lie."""
+    convolution before it. Of inner values only the types are declared, which tools cannot infer
+    behind a fused op: shapes they trust, and a tool that turns a weight leaves its old one."""
     options = registered(ort.SessionOptions(), libraries)
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -146,9 +154,32 @@ def basic(source: Path, libraries: list[Path]) -> onnx.ModelProto:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["ConstantSharing"],
         )
+        types = _types(path, libraries)
         model = onnx.load(path)
     del model.graph.value_info[:]
+    model.graph.value_info.extend(types)
     return model
+
+
+def _types(path: Path, libraries: list[Path]) -> list[onnx.ValueInfoProto]:
+    """What the runtime knows of the types of inner tensors."""
+    model = onnx.load(path, load_external_data=False)
+    have = {value.name for value in model.graph.output}
+    made = [name for node in model.graph.node for name in node.output if name and name not in have]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    onnx.save(model, path.with_name("typed.onnx"))
+    options = registered(ort.SessionOptions(), libraries)
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(
+        str(path.with_name("typed.onnx")), options, providers=["CPUExecutionProvider"]
+    )
+    inner = set(made)
+    return [
+        onnx.helper.make_tensor_value_info(value.name, TYPES[value.type], None)
+        for value in session.get_outputs()
+        if value.name in inner and value.type in TYPES
+    ]
 
 
 def store(model: onnx.ModelProto, target: Path) -> None:

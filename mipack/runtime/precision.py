@@ -27,7 +27,7 @@ DYNAMIC = ("MatMul", "Gemm", "Attention", "LSTM", "Gather")
 """Not convolutions: their dynamic kernel unfolds the picture and took 17 times as long as the float
 one (56 convolutions, 3x3, 8 x 32 x 32)."""
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul")
+WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul", "Gather")
 UNTYPED = {"DefaultTensorType": TensorProto.FLOAT}
 """Of what a fused op makes no type is inferred."""
 CARRIERS = (

@@ -56,17 +56,17 @@ def test_the_ratio_is_of_requests_per_second() -> None:
 def test_every_setting_is_a_race(digits: Path) -> None:
     model = digits / "model.onnx"
     found = front.bench(
-        [model, model, model],
-        shapes=[{"batch": 1}, {"batch": 2}],
+        [model, model],
+        shapes=[{"batch": 2}],
         threads=(1, 2),
         concurrency=(2,),
         rounds=6,
         seconds=0.4,
     )
     settings = {(t.shape, t.threads) for t in found.comparison.timings}
-    assert settings == {(f"batch={n}", t) for n in (1, 2) for t in (1, 2)}
-    assert len(found.comparison.timings) == len(found.comparison.throughput) == 12
-    assert len(found.comparison.contrasts) == 8
+    assert settings == {("batch=2", 1), ("batch=2", 2)}
+    assert len(found.comparison.timings) == len(found.comparison.throughput) == 4
+    assert len(found.comparison.contrasts) == 2
     document = json.loads(json.dumps(found.to_json()))
     assert document["schema"] == "mipack-bench/1"
     assert set(document["disturbance"]) == {"others", "stolen"}
