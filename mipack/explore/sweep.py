@@ -61,6 +61,8 @@ def sweep(
     option, shares = _budgets(keep, macs)
     path, place, say = Path(model), SweepFolder(Path(folder)), progress or Logged()
     options = _options(settings, {option: shares[0]}, place)
+    if race is not None:
+        reports.check(path, race)
     material = understood(path, calib, options, read or ReadOptions(), say, Stopwatch())
     test = _test_data(material, path, data, data_read)
     study = Study(path, material, Judge(material, test))

@@ -69,7 +69,6 @@ def shortened(model: Path) -> tuple[str, str]:
             ["--bench", "--shape", "batch=4"],
             ["race=reports.Bench(data=Path('c'), shapes="],
         ),
-        (["--custom-ops", "lib.so"], ["with mipack.custom_ops(Path('lib.so')):", "    result = "]),
         (["--mean", "0.5", "--resize", "8"], ["mipack.ReadOptions(mean=(0.5,), resize=8)"]),
         (["--moments", "it's.npz"], ['moments=Path("it\'s.npz")']),
         (["--classes", "c.txt"], ["classes=read_classes(Path('c.txt'))"]),
@@ -81,6 +80,14 @@ def test_every_option_has_its_place(options: list[str], parts: list[str]) -> Non
     compile(result.stdout, "script", "exec")
     for part in parts:
         assert part in result.stdout
+
+
+def test_libraries_are_loaded_around_it_all(tmp_path: Path) -> None:
+    library = tmp_path / "ops.so"
+    library.touch()
+    text = run("prune", "m", "--keep", "0.4", "--custom-ops", library, "--show-python").stdout
+    compile(text, "script", "exec")
+    assert f"with mipack.custom_ops(Path({str(library)!r})):\n    result = mipack.prune(" in text
 
 
 def test_as_json_and_with_mistakes() -> None:
