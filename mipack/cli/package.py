@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +14,7 @@ from mipack.cli._options import DataOptions, Model, OutputOptions, flat
 
 if TYPE_CHECKING:
     from mipack.front.deploy import Packaged
-    from mipack.report.terminal import Block
+    from mipack.show.blocks import Block
 
 
 class Target(StrEnum):
@@ -22,6 +23,38 @@ class Target(StrEnum):
     TRITON = "triton"
     KSERVE = "kserve"
     DOCKER = "docker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """How the server runs the model."""
+
+    max_batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="samples in one run (default 32, 0 where the model cannot be batched)"
+        ),
+    ] = (None,)
+    queue_delay: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="MICROSECONDS",
+            help="how long a request waits for others to be batched with; a lone client pays it",
+        ),
+    ] = (0,)
+    instances: Annotated[int, typer.Option(min=1, help="copies that run at once")] = (1,)
+    device: Annotated[Literal["cpu", "gpu"], typer.Option(help="where the server runs it")] = (
+        "cpu",
+    )
+    intra_threads: Annotated[
+        int, typer.Option(min=0, help="threads inside an op, per instance; 0: all cores")
+    ] = (1,)
+    inter_threads: Annotated[int, typer.Option(min=0, help="threads between ops; 0: all")] = (1,)
+
+    def settings(self) -> dict[str, Any]:
+        """As `Settings` names them."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
 @flat
@@ -45,26 +78,6 @@ def package(
     with_original: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="serve it beside, as NAME-original")
     ] = None,
-    max_batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="samples in one run (default 32, 0 where the model cannot be batched)"
-        ),
-    ] = None,
-    queue_delay: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="MICROSECONDS",
-            help="how long a request waits for others to be batched with; a lone client pays it",
-        ),
-    ] = 0,
-    instances: Annotated[int, typer.Option(min=1, help="copies that run at once")] = 1,
-    device: Annotated[Literal["cpu", "gpu"], typer.Option(help="where the server runs it")] = "cpu",
-    intra_threads: Annotated[
-        int, typer.Option(min=0, help="threads inside an op, per instance; 0: all cores")
-    ] = 1,
-    inter_threads: Annotated[int, typer.Option(min=0, help="threads between ops; 0: all")] = 1,
     labels_file: Annotated[
         Path | None, typer.Option(help="class names, one per line, that the server tells")
     ] = None,
@@ -72,6 +85,7 @@ def package(
         str | None, typer.Option(help="where a cluster finds the folder (kserve)")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a package of before")] = False,
+    serving: Serving,
     reading: DataOptions,
     output: OutputOptions,
 ) -> None:
@@ -87,14 +101,7 @@ def package(
             name=name,
             calib=calib,
             original=with_original,
-            settings=Settings(
-                max_batch_size=max_batch_size,
-                queue_delay=queue_delay,
-                instances=instances,
-                device=device,
-                intra_threads=intra_threads,
-                inter_threads=inter_threads,
-            ),
+            settings=Settings(**serving.settings()),
             labels=labels_file,
             docker=Target.DOCKER in targets,
             kserve=Target.KSERVE in targets,
@@ -108,7 +115,7 @@ def package(
 
 
 def _blocks(done: Packaged) -> Sequence[Block]:
-    from mipack.report.terminal import Column, Table
+    from mipack.show.blocks import Column, Table
 
     columns = (
         Column("model", "name"),

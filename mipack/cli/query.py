@@ -12,7 +12,7 @@ from mipack.cli._options import DataOptions, LoadOptions, OutputOptions, flat
 
 if TYPE_CHECKING:
     from mipack.front.ask import Answers
-    from mipack.report.terminal import Block
+    from mipack.show.blocks import Block
 
 
 @flat
@@ -67,7 +67,7 @@ def query(
 
 
 def _blocks(found: Answers) -> Sequence[Block]:
-    from mipack.report.terminal import Column, Table, real, share
+    from mipack.show.blocks import Column, Table, real, share
 
     blocks: list[Block] = [
         f"{found.model} on {found.server} at {found.url} ({found.protocol}): {found.samples:,} "
