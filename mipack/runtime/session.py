@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,10 +109,14 @@ class Session:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers = [wanted] if strict else [*dict.fromkeys((wanted, CPU))]
         try:
-            self._session = ort.InferenceSession(source, options, providers=providers)
+            with redirect_stdout(StringIO()):  # where it says that it falls back
+                self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:
-            raise _alone(wanted, error) if strict and wanted != CPU else _explain(error) from error
+            alone = strict and wanted != CPU
+            raise _alone(wanted, _first_line(error)) if alone else _explain(error) from error
         self.providers = tuple(self._session.get_providers())
+        if strict and wanted not in self.providers:
+            raise _alone(wanted, "the runtime took another")
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
         overridable = {value.name for value in self._session.get_overridable_initializers()}
@@ -166,9 +171,9 @@ def registered(options: Any, libraries: Sequence[Path]) -> Any:
     return options
 
 
-def _alone(provider: str, error: Exception) -> InputError:
+def _alone(provider: str, reason: str) -> InputError:
     return InputError(
-        f"{provider} does not run this model by itself: {_first_line(error)}",
+        f"{provider} does not run this model by itself: {reason}",
         hint="mipack env shows what works here; auto lets the CPU take the rest",
     )
 

@@ -44,10 +44,11 @@ def test_values_that_mean_nothing(digits: Path, option: str, value: str, words: 
     assert words in said(found)[0]
 
 
-def test_a_provider_that_cannot_run_alone_is_refused(digits: Path) -> None:
-    """Where the machine has no GPU; the runtime would take the CPU instead and say nothing."""
-    found = run("bench", digits / "model.onnx", "--provider", "cuda", *SHORT, "-q")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_cannot_run_alone_is_refused(digits: Path, provider: str) -> None:
+    """Where the machine has no GPU; the runtime would take the CPU instead."""
+    found = run("bench", digits / "model.onnx", "--provider", provider, *SHORT, "--json")
     if found.exit_code == 0:
-        pytest.skip("the CUDA provider works here")
+        pytest.skip(f"{provider} works here")
     assert found.exit_code == 2
-    assert "provider" in said(found)[0].lower()
+    assert "provider" in json.loads(found.stdout)["error"]["message"].lower()
