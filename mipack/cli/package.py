@@ -34,7 +34,7 @@ class Serving:
         typer.Option(
             min=0, help="samples in one run (default 32, 0 where the model cannot be batched)"
         ),
-    ] = (None,)
+    ] = None
     queue_delay: Annotated[
         int,
         typer.Option(
@@ -42,15 +42,13 @@ class Serving:
             metavar="MICROSECONDS",
             help="how long a request waits for others to be batched with; a lone client pays it",
         ),
-    ] = (0,)
-    instances: Annotated[int, typer.Option(min=1, help="copies that run at once")] = (1,)
-    device: Annotated[Literal["cpu", "gpu"], typer.Option(help="where the server runs it")] = (
-        "cpu",
-    )
+    ] = 0
+    instances: Annotated[int, typer.Option(min=1, help="copies that run at once")] = 1
+    device: Annotated[Literal["cpu", "gpu"], typer.Option(help="where the server runs it")] = "cpu"
     intra_threads: Annotated[
         int, typer.Option(min=0, help="threads inside an op, per instance; 0: all cores")
-    ] = (1,)
-    inter_threads: Annotated[int, typer.Option(min=0, help="threads between ops; 0: all")] = (1,)
+    ] = 1
+    inter_threads: Annotated[int, typer.Option(min=0, help="threads between ops; 0: all")] = 1
 
     def settings(self) -> dict[str, Any]:
         """As `Settings` names them."""
