@@ -101,9 +101,14 @@ class Client:
         with self._failures():
             self._server.get_server_metadata(**self._patience())
             ready = self._ready()
-            listed = [] if ready else self._index()
+            listed = None if ready else self._index()
         if ready:
             return
+        if listed is None:
+            raise InputError(
+                f"the server at {self.address.url} does not have a model {self.model!r} ready",
+                hint="check the name, and the server's log",
+            )
         mine = [entry for entry in listed if entry.get("name") == self.model]
         if not mine:
             names = sorted({str(entry.get("name")) for entry in listed})
@@ -130,9 +135,13 @@ class Client:
         return _wires(found.get("inputs", ())), _wires(found.get("outputs", ()))
 
     def max_batch_size(self) -> int:
-        """How many samples one run of the model takes; 0 where the server does not batch."""
+        """How many samples one run of the model takes; 0 where the server does not batch, or does
+        not tell: configurations are Triton's extension."""
         with self._failures():
-            found = self._plain(self._server.get_model_config(self.model, **self._as_json()))
+            try:
+                found = self._plain(self._server.get_model_config(self.model, **self._as_json()))
+            except self._utils.InferenceServerException:
+                return 0
         return int(found.get("config", found).get("max_batch_size", 0))
 
     def infer(self, feeds: Mapping[str, Array], outputs: Sequence[Wire]) -> dict[str, Array]:
@@ -167,8 +176,12 @@ class Client:
                 raise
             return False
 
-    def _index(self) -> list[dict[str, Any]]:
-        found = self._server.get_model_repository_index(**self._as_json())
+    def _index(self) -> list[dict[str, Any]] | None:
+        """The models there, ready or not; None where a server does not tell: an extension."""
+        try:
+            found = self._server.get_model_repository_index(**self._as_json())
+        except self._utils.InferenceServerException:
+            return None
         return list(found if isinstance(found, list) else found.get("models", ()))
 
     @staticmethod

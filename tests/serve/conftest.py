@@ -27,6 +27,11 @@ MODELS = {
     "found": """<ir_version: 9, opset_import: ["" : 17]>
         found (float[N, 4] x) => (int64[K, 2] places)
         { signs = Relu(x)  at = NonZero(signs)  places = Transpose(at) }""",
+    # a hint of its neighbours is in every answer
+    "blurred": """<ir_version: 9, opset_import: ["" : 17]>
+        blurred (float[N, 4] x) => (float[N, 4] y)
+        <float[1] little = {0.003}>
+        { top = ReduceMax(x)  some = Mul(top, little)  y = Add(x, some) }""",
     "mixed": """<ir_version: 9, opset_import: ["" : 17]>
         mixed (float[N, 4] x) => (float[N, 4] y) { y = Softmax<axis = 0>(x) }""",
 }

@@ -97,6 +97,16 @@ def test_what_cannot_be_batched_says_so(toys: Path, tmp_path: Path, name: str, r
         packed(toys, tmp_path / "s", name, settings=Settings(max_batch_size=4))
 
 
+def test_answers_that_depend_a_little_on_company_are_batched_with_a_warning(
+    toys: Path, tmp_path: Path
+) -> None:
+    done = packed(toys, tmp_path / "r", "blurred")
+    assert config(tmp_path / "r", "blurred").max_batch_size == 32
+    assert "with what it is batched with" in done.notes[0]
+    quiet = packed(toys, tmp_path / "s", "blurred", settings=Settings(max_batch_size=0))
+    assert "asked for" in quiet.notes[0]
+
+
 def test_batching_can_be_left_out(toys: Path, tmp_path: Path) -> None:
     packed(toys, tmp_path / "r", "totals", settings=Settings(max_batch_size=0))
     found = config(tmp_path / "r", "totals")

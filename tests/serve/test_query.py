@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -53,6 +54,52 @@ def test_a_server_of_something_else(toys: Path) -> None:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         with pytest.raises(InputError, match="no v2 inference server"):
             query(f"http://127.0.0.1:{other.server_port}", "totals", toys / "totals.npz")
+        other.shutdown()
+
+
+def test_a_server_with_the_bare_protocol(toys: Path) -> None:
+    """No configurations and no list of models: these are extensions."""
+    tensor = {"datatype": "FP32", "shape": [-1, 4]}
+    known = {
+        "/v2": {"name": "bare", "version": "1", "extensions": []},
+        "/v2/models/mixed/ready": {},
+        "/v2/models/mixed": {
+            "name": "mixed",
+            "inputs": [{"name": "x", **tensor}],
+            "outputs": [{"name": "y", **tensor}],
+        },
+    }
+
+    class Bare(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(known.get(self.path))
+
+        def do_POST(self) -> None:
+            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "{}")
+            if not self.path.endswith("/infer"):
+                return self.answer(None)
+            size = given["inputs"][0]["shape"]
+            values = [0.25] * (size[0] * size[1])
+            out = {"name": "y", "datatype": "FP32", "shape": size, "data": values}
+            self.answer({"model_name": "mixed", "outputs": [out]})
+
+        def answer(self, document: object) -> None:
+            body = json.dumps(document).encode()
+            self.send_response(404 if document is None else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Bare) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        found = query(url, "mixed", toys / "mixed.npz", model=toys / "mixed.onnx")
+        assert (found.server, found.requests, found.passed) == ("bare 1", 6, False)
+        with pytest.raises(InputError, match="does not have a model 'other' ready"):
+            query(url, "other", toys / "mixed.npz")
         other.shutdown()
 
 
