@@ -83,6 +83,7 @@ class Client:
         self.address, self.model = address, model
         self._module = tritonclient(address.protocol)
         self._utils = tritonclient("utils")
+        self._form: dict[str, Any] = {}  # how tensors travel over HTTP
         options: dict[str, Any] = {"ssl": address.secure}
         if address.protocol == "http":
             options |= {"connection_timeout": PATIENCE, "network_timeout": TIMEOUT}
@@ -99,7 +100,10 @@ class Client:
     def require_ready(self) -> None:
         """InputError unless the server answers and has the model ready; it says what is there."""
         with self._failures():
-            self._server.get_server_metadata(**self._patience())
+            about = self._server.get_server_metadata(**self._patience())
+            if self.address.protocol == "http":  # bytes are an extension, numbers as text are not
+                extensions = self._plain(about).get("extensions", ())
+                self._form = {"binary_data": "binary_tensor_data" in extensions}
             ready = self._ready()
             listed = None if ready else self._index()
         if ready:
@@ -150,9 +154,9 @@ class Client:
         for name, array in feeds.items():
             datatype = self._utils.np_to_triton_dtype(_sendable(array).dtype)
             one = self._module.InferInput(name, list(array.shape), datatype)
-            one.set_data_from_numpy(_sendable(array))
+            one.set_data_from_numpy(_sendable(array), **self._form)
             inputs.append(one)
-        wanted = [self._module.InferRequestedOutput(one.name) for one in outputs]
+        wanted = [self._module.InferRequestedOutput(one.name, **self._form) for one in outputs]
         timing = {"client_timeout": TIMEOUT} if self.address.protocol == "grpc" else {}
         with self._failures():
             answer = self._server.infer(self.model, inputs, outputs=wanted, **timing)

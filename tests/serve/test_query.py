@@ -58,7 +58,7 @@ def test_a_server_of_something_else(toys: Path) -> None:
 
 
 def test_a_server_with_the_bare_protocol(toys: Path) -> None:
-    """No configurations and no list of models: these are extensions."""
+    """No configurations, no list of models, no bytes: these are extensions."""
     tensor = {"datatype": "FP32", "shape": [-1, 4]}
     known = {
         "/v2": {"name": "bare", "version": "1", "extensions": []},
