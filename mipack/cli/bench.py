@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mipack.cli._options import DataOptions, LoadOptions, OutputOptions, flat, numbers, sizes
-
-if TYPE_CHECKING:
-    from mipack.bench.load import Throughput
-    from mipack.bench.loop import Contrast, Timing
-    from mipack.bench.stats import Ratio
-    from mipack.front.race import Race
-    from mipack.show.blocks import Block
-
-Setting = tuple[str, int, str]
-"""Shape, threads, provider."""
 
 Models = Annotated[
     list[Path],
@@ -94,89 +83,4 @@ def bench(
             sink.note(note)
         for text in found.warnings:
             sink.warn(text)
-        sink.result(found, lambda: _blocks(found))
-
-
-def _blocks(found: Race) -> Sequence[Block]:
-    races = dict.fromkeys((t.shape, t.threads, t.provider) for t in found.comparison.timings)
-    settings = dict.fromkeys(race[1:] for race in races)
-    tables: list[Block] = []
-    for race in races:
-        title = race[0] if len(settings) == 1 else f"{race[0]}, {_setting(*race[1:])}"
-        tables += [_race(found, race, title), *_loads(found, race, title)]
-    head = [_setting(*setting) for setting in settings] if len(settings) == 1 else []
-    return [*head, _sizes(found), *tables]
-
-
-def _setting(threads: int, provider: str) -> str:
-    return f"{threads} thread{'s' if threads > 1 else ''}, {provider}"
-
-
-def _sizes(found: Race) -> Block:
-    from mipack.show.blocks import Column, Table, count, volume
-
-    columns = (
-        Column("model", "name"),
-        Column("MACs/sample"),
-        Column("parameters"),
-        Column("file"),
-    )
-    rows = tuple(
-        (m.name, count(m.macs), count(m.params), volume(m.file_bytes)) for m in found.models
-    )
-    return Table(columns, rows)
-
-
-def _race(found: Race, race: Setting, title: str) -> Block:
-    from mipack.show.blocks import Column, Table, real, volume
-
-    titles = ("median ms", "p95 ms", "load ms", "peak memory", "time ratio", "95 % interval")
-    columns = (Column("model", "name"), *map(Column, titles))
-    contrasts = {c.name: c.ratio for c in found.comparison.contrasts if _of(c) == race}
-    rows = tuple(
-        (
-            timing.name,
-            f"{timing.median_ms:.3f}",
-            f"{timing.p95_ms:.3f}",
-            real(timing.load_ms, 3),
-            volume(timing.peak_memory_bytes),
-            *_ratio(contrasts.get(timing.name)),
-        )
-        for timing in found.comparison.timings
-        if _of(timing) == race
-    )
-    return Table(columns, rows, title)
-
-
-def _loads(found: Race, race: Setting, title: str) -> list[Block]:
-    """Requests per second, where they were counted."""
-    from mipack.show.blocks import Column, Table
-
-    loads = [load for load in found.comparison.throughput if _of(load) == race]
-    if not loads:
-        return []
-    titles = ("clients", "requests/s", "p50 ms", "p95 ms", "rate ratio", "95 % interval")
-    columns = (Column("model", "name"), *map(Column, titles))
-    rows = tuple(
-        (
-            load.name,
-            str(load.concurrency),
-            f"{load.per_second:.4g}",
-            f"{load.p50_ms:.3f}",
-            f"{load.p95_ms:.3f}",
-            *_ratio(load.ratio),
-        )
-        for load in loads
-    )
-    return [Table(columns, rows, f"{title}: so many clients ask one session")]
-
-
-def _of(record: Timing | Contrast | Throughput) -> Setting:
-    return record.shape, record.threads, record.provider
-
-
-def _ratio(ratio: Ratio | None) -> tuple[str, str]:
-    """Time (or rate) as a multiple of the base's, and its interval; the base has neither."""
-    if ratio is None:
-        return "1", ""
-    return f"{ratio.value:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}"
+        sink.result(found, found.blocks)

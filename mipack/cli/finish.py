@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +21,7 @@ from mipack.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from mipack.finish.judge import Stage
     from mipack.front.finishing import Finished
-    from mipack.show.blocks import Block
 
 STEPS = "ort-fused, fp16, int8-dynamic, int8-static"
 
@@ -102,9 +100,7 @@ def finish(
         )
         tell(found, sink.note, sink.warn)
         done = Written(found, found.save(target, force=force))
-        sink.result(
-            done, lambda: [*finish_blocks(found), f"wrote {', '.join(map(str, done.files))}"]
-        )
+        sink.result(done, lambda: [*found.blocks(), f"wrote {', '.join(map(str, done.files))}"])
 
 
 def names(text: str) -> list[str]:
@@ -121,41 +117,3 @@ def tell(found: Finished, note: Any, warn: Any) -> None:
             note(f"{stage.name}: {line}")
     if found.race is not None and found.race.warning is not None:
         warn(found.race.warning)
-
-
-def finish_blocks(found: Finished) -> Sequence[Block]:
-    """The stages against the original, and what every step changed by itself."""
-    from mipack.show.blocks import Column, Table
-
-    titles = ("bytes", "score", "agreement", "KL", "time ratio", "95 % interval")
-    columns = (Column("stage", "word"), *map(Column, titles))
-    stages = Table(columns, tuple(map(_stage, found.stages)), "against the original")
-    shares = ("of the bytes", "of the time", "score", "agreement")
-    columns = (Column("part", "word"), Column("step", "word"), *map(Column, shares))
-    return [stages, Table(columns, tuple(map(_part, found.parts())), "each step by itself")]
-
-
-def _stage(stage: Stage) -> tuple[str, ...]:
-    from mipack.show.blocks import UNSET, real, share, volume
-
-    bounds = stage.interval if stage.part != "original" else None
-    return (
-        stage.name,
-        volume(stage.bytes),
-        real(stage.score),
-        share(stage.agreement, 2),
-        real(stage.kl),
-        UNSET if stage.ratio is None else f"{stage.ratio:.3f}",
-        f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else "",
-    )
-
-
-def _part(part: Mapping[str, Any]) -> tuple[str, ...]:
-    from mipack.show.blocks import UNSET
-
-    def signed(value: float | None, form: str = "+.4f") -> str:
-        return UNSET if value is None else f"{value:{form}}"
-
-    ratios = (part["bytes"], part["ratio"])
-    shares = (signed(value, ".3f") for value in ratios)
-    return part["part"], part["name"], *shares, signed(part["score"]), signed(part["agreement"])

@@ -29,7 +29,7 @@ from mipack.cli._pruning import (
     check_budget,
     check_finish,
 )
-from mipack.cli.finish import finish_blocks, names, tell
+from mipack.cli.finish import names, tell
 from mipack.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,13 +86,14 @@ def prune(
             "provider": run.provider,
             "batch_size": run.batch_size,
         }
-        race = _race(model, calib, budget, read, run) if target.bench else None
+        race = _race(calib, budget, read, run) if target.bench else None
         if target.show_python:
             script = _script(model, calib, out, target, settings, read, race, load)
             sink.result(script, lambda: [script.text()])
             return
         if not target.dry_run:
             _check_target(model, out, target.force, context.obj)
+        _check_race(model, race)
         from mipack import rounds
 
         result = rounds.prune(
@@ -142,18 +143,22 @@ def _script(
     )
 
 
-def _race(
-    model: Path, calib: Path | None, budget: Budget, read: ReadOptions, run: RunOptions
-) -> Bench:
-    """How the models will be raced; InputError where the model has no such dimension."""
-    from mipack.front.reports import Bench, check
+def _race(calib: Path | None, budget: Budget, read: ReadOptions, run: RunOptions) -> Bench:
+    """How the models will be raced."""
+    from mipack.front.reports import Bench
 
     shapes = [sizes(text) for text in budget.shape or ()]
-    race = Bench(
+    return Bench(
         data=calib, shapes=shapes, options=read, batch_size=run.batch_size, provider=run.provider
     )
-    check(model, race)
-    return race
+
+
+def _check_race(model: Path, race: Bench | None) -> None:
+    """InputError where the model has no such dimension: before any work is done."""
+    if race is not None:
+        from mipack.front.reports import check
+
+        check(model, race)
 
 
 def _written(
@@ -237,5 +242,5 @@ def _check_target(model: Path, out: Path, force: bool, arguments: Sequence[str])
 def _blocks(done: Pruned, target: Target, *, every: bool) -> Sequence[Block]:
     written = ", ".join(map(str, done.files))
     last = f"wrote {written}" if written else "wrote nothing (--dry-run)"
-    steps = [] if done.finished is None else finish_blocks(done.finished)
+    steps = [] if done.finished is None else done.finished.blocks()
     return [*done.result.blocks(every=every), *steps, last]

@@ -143,6 +143,8 @@ def sweep(
             batch_size=run.batch_size,
             **choice.settings(),
         )
-        for text in (*found.warnings, *found.comparison.notes):
+        for text in found.comparison.notes:
+            sink.note(text)
+        for text in found.warnings:
             sink.warn(text)
         sink.result(found, found.blocks)

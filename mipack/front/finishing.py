@@ -21,6 +21,7 @@ from mipack.finish.apply import Supply, apply, require_float
 from mipack.finish.judge import Judge, Stage
 from mipack.finish.order import FUSE, checked_steps
 from mipack.front.inputs import made_up, spelled
+from mipack.front.told import finish_blocks
 from mipack.graph.canonical import canonical
 from mipack.graph.feeds import probed
 from mipack.graph.load import runnable, save, signature
@@ -30,10 +31,12 @@ from mipack.prepare import Data, Source, few_batches, open_model, read_data
 from mipack.result import refuse_existing
 from mipack.runtime.machine import environment
 from mipack.runtime.session import Feeds, working_provider
+from mipack.show.blocks import Block
+from mipack.show.shown import Shown
 
 
-@dataclass(frozen=True)
-class Finished:
+@dataclass(frozen=True, repr=False)
+class Finished(Shown):
     """The finished model, and a stage for the original, the pruned model and every step.
 
     `race` is the timing of all of them, None where it was not asked for.
@@ -60,6 +63,10 @@ class Finished:
             }
             for before, after in zip(self.stages, self.stages[1:], strict=False)
         ]
+
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """The stages against the original, and what every step changed by itself."""
+        return finish_blocks(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; raw samples and the machine where it was timed."""

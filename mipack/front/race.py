@@ -13,12 +13,15 @@ from mipack.data.dims import dim_sizes
 from mipack.data.synthetic import resize_feeds, synthetic_feeds
 from mipack.errors import InputError, MipackError
 from mipack.front.inputs import Opened, made_up, opened, planned_sizes, spelled
+from mipack.front.told import race_blocks
 from mipack.graph.load import file_bytes, load, weight_count
 from mipack.prepare import Data, prepare
 from mipack.records import Signature
 from mipack.runtime.machine import environment, physical_cores
 from mipack.runtime.quiet import Disturbance, Watch, advice
 from mipack.runtime.session import Session, strict_provider
+from mipack.show.blocks import Block
+from mipack.show.shown import Shown
 
 SCHEMA = "mipack-bench/1"
 Shape = Mapping[str, int]
@@ -35,8 +38,8 @@ class ModelSize:
     file_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Race:
+@dataclass(frozen=True, slots=True, repr=False)
+class Race(Shown):
     """The comparison, the size of every model in order, and what the inputs were: in words, and as
     they were fed, by shape."""
 
@@ -52,6 +55,10 @@ class Race:
         """What speaks against trusting these numbers, each with what to do."""
         noisy = self.comparison.warning
         return (*([noisy] if noisy else []), *self.advice, *self.disturbance.warnings())
+
+    def blocks(self, *, every: bool = False) -> Sequence[Block]:
+        """The size of every model, and a table for every race."""
+        return race_blocks(self)
 
     def to_json(self) -> dict[str, object]:
         """All of it as plain values, raw samples and the machine included."""

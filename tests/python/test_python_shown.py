@@ -14,7 +14,7 @@ import pytest
 from toys import mlp
 
 import mipack
-from mipack.front import evaluate
+from mipack.front import bench, evaluate
 from mipack.options import PruneOptions, Settings
 from mipack.show.blocks import Column, Table, html, plain
 
@@ -60,6 +60,7 @@ def test_results_print_as_text_and_in_notebooks(digits: Path) -> None:
         result,
         mipack.inspect(TOY.proto),
         evaluate(TOY.proto, TOY.proto, TOY.feeds),
+        bench([digits / "model.onnx"] * 2, rounds=6, seconds=0.1),
     ]
     for record in shown:
         assert repr(record) == str(record) and len(repr(record)) < 3_000
@@ -67,6 +68,7 @@ def test_results_print_as_text_and_in_notebooks(digits: Path) -> None:
         Tags(record._repr_html_())
     assert "MACs per sample" in repr(result) and "verified:" in repr(result)
     assert "fc0:out" in repr(shown[1]) and "agreement" in repr(shown[2])
+    assert "time ratio" in repr(shown[3])
 
 
 # ---------------------------------------------------------------- logging
