@@ -203,8 +203,8 @@ def test_a_crowd_is_batched_and_every_answer_is_right(
         compute = (spent[1] - spent[0]) / samples / 1000
         p95 = server.quantile(name, 0.95) / 1000
         lines.append(
-            f"{name:16} {samples / SECONDS:8.0f} requests/s, {samples / runs:5.1f} samples per run, "
-            f"{compute:6.0f} µs of computing each, p95 {p95:.2f} ms"
+            f"{name:16} {samples / SECONDS:8.0f} requests/s, {samples / runs:5.1f} samples per "
+            f"run, {compute:6.0f} µs of computing each, p95 {p95:.2f} ms"
         )
     with capsys.disabled():
         print(f"\n{CLIENTS} clients, {SECONDS:g} s each, by the server's statistics:")
