@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "examples"
 
@@ -36,6 +38,31 @@ def test_pictures_on_the_bundled_model(
     assert out.stat().st_size < (digits / "model.onnx").stat().st_size
 
 
+def test_sentences_on_a_small_bert(
+    shared: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own words: a tokenizer of a few dozen lies beside the model, as it should."""
+    shutil.copy(shared / "zoo/bert_ts/model.onnx", out.with_name("model.onnx"))
+    words = {"[UNK]": 0, **{f"w{number}": number for number in range(1, 40)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(out.with_name("tokenizer.json")))
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{' '.join(f'w{n}' for n in rng.integers(1, 40, rng.integers(3, 9)))}\t{at % 2}"
+        for at in range(48)
+    ]
+    out.with_name("rows.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+    run(
+        monkeypatch, "text_classifier", out.with_name("model.onnx"), out.with_name("rows.tsv"),
+        "--test", out.with_name("rows.tsv"), "--keep", 0.7, "--seconds", 0.2,
+        "--shape", "batch=1,sequence=8", "-o", out,
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    assert "accuracy of logits" in said and "units stay" in said and "of the time" in said
+
+
+@pytest.mark.heavy
 def test_sentences_on_a_real_model(
     shared: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
