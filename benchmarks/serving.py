@@ -1,12 +1,12 @@
 """Original against pruned in a real tritonserver, by the server's own statistics:
 
-    python benchmarks/serving.py REPO DATA [--clients 32] [--seconds 60] [--rounds 3] [--shape N=n,..]
+    python benchmarks/serving.py REPO [--clients 32] [--seconds 60] [--rounds 3] [--shape N=n,..]
 
 REPO is what `mipack package MODEL --name NAME --with-original ORIGINAL --target triton -o REPO`
-wrote, DATA what calibrates the model. The server is that of `make test-serve`: its onnxruntime
+wrote. The server is that of `make test-serve`: its onnxruntime
 backend is a stand-in in Python, and clients share the cores with it, so compare the two models,
-not these figures with another machine's. Every client sends one sample of DATA, brought to one
-shape, again as soon as it has its answer. Models take turns; needs a quiet machine.
+not these figures with another machine's. Every client sends the first of REPO's samples, brought to
+one shape, again as soon as it has its answer. Models take turns; needs a quiet machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,17 +41,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("repo", type=Path)
-    parser.add_argument("data", type=Path)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shape", default="", help="sizes of dynamic dimensions")
-    parser.add_argument("--text-column")
     options = parser.parse_args()
     names = sorted(path.parent.name for path in options.repo.glob("*/config.pbtxt"))
     model = options.repo / names[0] / "1" / "model.onnx"
-    read = ReadOptions(samples=64, text_column=options.text_column)
-    source = opened(model, options.data, read)
+    source = opened(model, options.repo / "samples.npz", ReadOptions())
     assert source.dataset is not None
     typical = next(iter(source.dataset.batches(1))).feeds
     wanted = sizes(options.shape or None)
@@ -60,6 +56,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         with Server([options.repo], Path(folder) / "log") as server:
+            server.wait()
             for _ in range(options.rounds):
                 for name in names:
                     line, rate = turn(server, name, feeds, options.clients, options.seconds)
