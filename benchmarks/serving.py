@@ -54,14 +54,14 @@ def main() -> None:
     wanted = sizes(options.shape or None)
     feeds = resize_feeds(source.signature, typical, wanted)
     rates: dict[str, list[float]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        with Server([options.repo], Path(folder) / "log") as server:
-            server.wait()
-            for _ in range(options.rounds):
-                for name in names:
-                    line, rate = turn(server, name, feeds, options.clients, options.seconds)
-                    rates[name].append(rate)
-                    print(f"{name:24} {line}", flush=True)
+    log = tempfile.TemporaryDirectory()
+    with log as folder, Server([options.repo], Path(folder) / "log") as server:
+        server.wait()
+        for _ in range(options.rounds):
+            for name in names:
+                line, rate = turn(server, name, feeds, options.clients, options.seconds)
+                rates[name].append(rate)
+                print(f"{name:24} {line}", flush=True)
     first, *others = sorted(names, key=len)
     for other in others:
         ratios = [a / b for a, b in zip(rates[first], rates[other], strict=True)]
