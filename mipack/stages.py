@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -92,9 +91,7 @@ def held_out_quality(material: Material, final: ir.Model) -> Evaluation | None:
             mask=data.mask,
             provider=material.provider,
         )
-    if found.changes is None:
-        return found
-    return replace(found, changes=found.changes.named(data.title))
+    return found.named(data.title)
 
 
 def fidelity(found: Evaluation | None) -> dict[str, float | None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +79,10 @@ class Evaluation(Shown):
     score: Score | None
     fidelity: tuple[Fidelity, ...]
     changes: Changes | None = None
+
+    def named(self, name: Callable[[int], str]) -> Evaluation:
+        """With what a person calls each sample whose answer changed."""
+        return self if self.changes is None else replace(self, changes=self.changes.named(name))
 
     @property
     def agreement(self) -> float | None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import onnx_ir as ir
+
 from mipack.data.dataset import Batch, Dataset
 from mipack.evaluate.compare import Evaluation, evaluate
 from mipack.gather import collect, rotated
@@ -33,14 +35,12 @@ class Judge:
         with runnable(material.prepared.original) as source:
             self._compared(source, batches[:1])
 
-    def __call__(self, model: Path) -> Evaluation | None:
+    def __call__(self, model: ir.Model) -> Evaluation | None:
         """A model against the original on all of it."""
         if self._test is None:
             return None
-        found = self._compared(model, self._batches())
-        if found.changes is None:
-            return found
-        return replace(found, changes=found.changes.named(self._test.title))
+        with runnable(model) as source:
+            return self._compared(source, self._batches()).named(self._test.title)
 
     def _batches(self) -> Sequence[Batch]:
         return self._material.batches(self._test)
@@ -85,10 +85,10 @@ class Study:
         """Its model. Raises VerificationError where that fails its proof."""
         return carried_out(material, self.learned[1], settled, Stopwatch())
 
-    def judged(self, result: PruneResult, model: Path) -> PruneResult:
+    def judged(self, result: PruneResult) -> PruneResult:
         """The result with its quality on the data to judge on, if that is not the held-out rows."""
         self.material.say.stage("evaluate", None)
-        found = self._judge(model)
+        found = self._judge(result.model) if result.model is not None else None
         if found is None or result.background is None:
             return result
         behind = replace(result.background, quality=found, held_out="samples to judge on")

@@ -26,7 +26,6 @@ from mipack.material import Material
 from mipack.options import Choices, Logged, Progress, PruneOptions, Stopwatch, checked
 from mipack.pipeline import understood
 from mipack.prepare import Data, read_data
-from mipack.report import files as on_disk
 from mipack.result import PruneResult
 
 
@@ -168,22 +167,16 @@ class _Maker:
     def _fill(self, staged: Path, point: Point, result: PruneResult) -> None:
         """The model, its plan and its report, which names them as they will be called."""
         study, out = self._study, self._place.path / point.name / f"{point.name}.onnx"
-        written = result.save(staged / out.name)
-        result = study.judged(result, staged / out.name)
-        race, operators = reports.timed(
-            study.path, staged / out.name, self._race, study.material.say
-        )
-        report = reports.build(
-            result,
+        reports.fill(
+            staged,
+            study.judged(result),
             study.path,
             out,
-            written,
             command=self._command,
-            race=race,
-            operators=operators,
+            race=self._race,
             classes=self._classes,
+            progress=study.material.say,
         )
-        on_disk.put(report, staged / out.name)
 
     def _add_problem(self, point: Point, error: MipackError) -> None:
         self._study.material.say.warn(f"{point.name}: {error}")

@@ -86,21 +86,17 @@ def save(
     """
     refuse_existing(out, force)
     with staging(out) as folder:
-        last = result if finished is None else replace(result, model=finished.model)
-        made = last.save(folder / out.name)
-        found, ops = timed(model, folder / out.name, race, progress)
-        report = build(
+        made = fill(
+            folder,
             result,
             model,
             out,
-            made,
             command=command,
-            race=found,
-            operators=ops,
-            stages=[stage.to_json() for stage in finished.stages] if finished else (),
+            race=race,
+            finished=finished,
             classes=classes,
+            progress=progress,
         )
-        made = (*made, *on_disk.put(report, folder / out.name))
         for file in made:  # the weights come before the model that points at them
             publish(file, out.with_name(file.name))
         if not any(file.name == f"{out.name}.data" for file in made):
@@ -108,7 +104,38 @@ def save(
     return tuple(out.with_name(file.name) for file in made)
 
 
-def timed(
+def fill(
+    folder: Path,
+    result: PruneResult,
+    model: Path | None,
+    out: Path,
+    *,
+    command: Sequence[str] = (),
+    race: Bench | None = None,
+    finished: Finished | None = None,
+    classes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> tuple[Path, ...]:
+    """What `save` writes, in a private `folder`; the report calls it what it will be beside
+    `out`."""
+    last = result if finished is None else replace(result, model=finished.model)
+    made = last.save(folder / out.name)
+    found, ops = _timed(model, folder / out.name, race, progress)
+    report = build(
+        result,
+        model,
+        out,
+        made,
+        command=command,
+        race=found,
+        operators=ops,
+        stages=[stage.to_json() for stage in finished.stages] if finished else (),
+        classes=classes,
+    )
+    return (*made, *on_disk.put(report, folder / out.name))
+
+
+def _timed(
     model: Path | None, made: Path, wanted: Bench | None, progress: Progress | None
 ) -> tuple[Race | None, Operators | None]:
     """The race of both files and where their time goes; nothing where it is not wanted."""
