@@ -142,7 +142,7 @@ def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
         write_json(report.to_json())
         return
-    from mipack.report.terminal import clean
+    from mipack.show.blocks import clean
 
     lines = [f"error: {_one_line(report.message)}"]
     if report.hint:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from mipack.report.terminal import Block
+    from mipack.show.blocks import Block
 
 
 class Record(Protocol):

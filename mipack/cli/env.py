@@ -9,7 +9,7 @@ from mipack.cli._options import OutputOptions, flat
 
 if TYPE_CHECKING:
     from mipack.front.machine import Environment
-    from mipack.report.terminal import Block
+    from mipack.show.blocks import Block
 
 
 @flat
@@ -23,7 +23,7 @@ def env(*, output: OutputOptions) -> None:
 
 
 def _blocks(found: Environment) -> Sequence[Block]:
-    from mipack.report.terminal import Column, Table
+    from mipack.show.blocks import Column, Table
 
     facts = found.to_json()
     packages = facts.pop("packages")
@@ -37,7 +37,7 @@ def _items(packages: Any) -> list[tuple[str, str | None]]:
 
 
 def _spell(name: str, value: Any) -> str:
-    from mipack.report.terminal import volume
+    from mipack.show.blocks import volume
 
     if name == "memory_bytes":
         return volume(value)

@@ -13,7 +13,7 @@ from mipack.cli._options import OutputOptions, flat
 
 if TYPE_CHECKING:
     from mipack.report.compare import Comparison
-    from mipack.report.terminal import Block
+    from mipack.show.blocks import Block
 
 Reports = Annotated[
     list[Path],

@@ -13,7 +13,7 @@ from mipack.cli._options import DataOptions, LoadOptions, Model, OutputOptions, 
 
 if TYPE_CHECKING:
     from mipack.front.lossless import Slimmed
-    from mipack.report.terminal import Block
+    from mipack.show.blocks import Block
 
 Calib = Annotated[
     Path | None,

@@ -12,7 +12,7 @@ from mipack.cli._options import DataOptions, LoadOptions, Model, OutputOptions, 
 
 if TYPE_CHECKING:
     from mipack.front.reasons import AxisStory, Explanation, Part, Place
-    from mipack.report.terminal import Block
+    from mipack.show.blocks import Block
 
 SHOWN = 8
 """Places listed where --verbose does not ask for all."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mipack.report.record import Report
-from mipack.report.terminal import share
+from mipack.show.blocks import share
 
 SLOWER = 1.05
 """An operator or a node that takes this much more of its former time is called slower."""

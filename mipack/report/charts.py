@@ -10,7 +10,7 @@ import numpy as np
 
 from mipack.report.record import Contrast, GroupCut, Operators, Timing
 from mipack.report.shapes import Chart, shortened, ticks
-from mipack.report.terminal import share
+from mipack.show.blocks import share
 
 WIDTH = 960.0
 MOST_COLUMNS = 320

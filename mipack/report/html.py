@@ -24,7 +24,7 @@ from mipack.report.answers import NOTICED, SLOWER, answers
 from mipack.report.compare import Comparison
 from mipack.report.record import Report
 from mipack.report.scatter import scatter
-from mipack.report.terminal import count, quotient, real, share, volume
+from mipack.show.blocks import count, quotient, real, share, volume
 
 TEMPLATES = Path(__file__).parent / "templates"
 _STEERING = re.compile(

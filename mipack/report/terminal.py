@@ -11,40 +11,11 @@ from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from mipack.show.blocks import (
-    GAP,
-    UNSET,
-    Block,
-    Column,
-    Table,
-    change,
-    clean,
-    count,
-    plain,
-    quotient,
-    real,
-    share,
-    stacked,
-    volume,
-)
+from mipack.show.blocks import GAP, Block, Column, Table, clean, plain, stacked
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = [
-    "UNSET",
-    "Block",
-    "Column",
-    "Table",
-    "change",
-    "clean",
-    "count",
-    "quotient",
-    "real",
-    "render",
-    "share",
-    "volume",
-]
 
 SHORTEST_NAME = 16
 

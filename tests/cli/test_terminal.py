@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipack.report.terminal import Column, Table, count, quotient, render, share, volume
+from mipack.report.terminal import render
+from mipack.show.blocks import Column, Table, count, quotient, share, volume
 
 COLUMNS = (Column("group", "name"), Column("kind", "word"), Column("why", "text"), Column("MACs"))
 NAMES = st.text("abc/._:", min_size=1, max_size=90)
