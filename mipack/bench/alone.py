@@ -53,11 +53,16 @@ class Alone:
         if any(isinstance(e.slot, int) for e in self._encodings):
             raise ValueError(f"{node.name} reads sizes")
         values = [v.name or "" for v in (*node.inputs, *node.outputs) if v is not None]
-        terms = [term for name in values for term in coupling.axes.get(name, ())]
+        self._terms = [term for name in values for term in coupling.axes.get(name, ())]
         groups = {find(group.atom): group for group in coupling.groups if not group.frozen}
-        found = dict.fromkeys(leaf for term in terms for leaf in leaves(term))
+        found = dict.fromkeys(leaf for term in self._terms for leaf in leaves(term))
         self._groups = {atom: groups[atom] for atom in found if atom in groups}
         self.atoms = tuple(self._groups)
+
+    def gone(self, widths: Mapping[Term, int]) -> bool:
+        """Whether nothing is left to do at these widths: an axis is empty. One group of several on
+        an axis may go alone."""
+        return any(width_of(term, widths) == 0 for term in self._terms)
 
     def at(self, widths: Mapping[Term, int]) -> Solo:
         """The node where the groups have these widths."""

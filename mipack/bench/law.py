@@ -95,7 +95,7 @@ class Tabled:
             named = dict(zip(self.atoms, widths, strict=True))
             try:
                 self._known[widths] = sum(
-                    0.0 if any(named[a] == 0 for a in op.atoms) else self._seconds(op.at(named))
+                    0.0 if op.gone(named) else self._seconds(op.at(named))
                     for op in self._ops
                 )
             except CANNOT:

@@ -147,6 +147,22 @@ def test_what_is_cut_away_takes_no_time() -> None:
     assert table.at((0,)) == 0.0
 
 
+def test_an_axis_of_several_groups_is_gone_only_with_all_of_them() -> None:
+    net = Net(0)
+    x = net.input("x", ("batch", 2, 4, 4))
+    sides = [net.relu(net.conv(x, 2, 4, name=name)) for name in ("left", "right")]
+    y = net.conv(net.node("Concat", *sides, axis=1), 8, 3, name="last")
+    feeds = [{"x": net.rng.normal(size=(4, 2, 4, 4)).astype(np.float32)}]
+    toy = Toy(net.proto({y: [None] * 4}), feeds)
+    left, right = toy.group("left").atom, toy.group("right").atom
+    op = alone(toy, "last")
+    assert weights(op.at({left: 0}))[0] == (3, 4, 3, 3)
+    table = Tabled([op], lambda solo: float(weights(solo)[0][1]), {}, NONE)
+    at = [{left: 0, right: 4}, {left: 4, right: 0}, {left: 0, right: 0}]
+    ratios = [table.at(tuple(widths[atom] for atom in table.atoms)) for widths in at]
+    assert ratios == [0.5, 0.5, 0.0]
+
+
 @pytest.mark.parametrize("count", [1, 3, KNOTS, KNOTS + 1, 96])
 def test_knots_hold_both_ends(count: int) -> None:
     widths = range(16, 16 * count + 1, 16)
