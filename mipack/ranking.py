@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from mipack.calibrate.backward import Backward
+from mipack.calibrate.effects import Change, second_order
+from mipack.calibrate.heads import Head
 from mipack.calibrate.moments import Calibration
+from mipack.calibrate.sites import Array
 from mipack.couple.cost import Cost
+from mipack.data.dataset import Dataset
 from mipack.data.dims import dim_sizes
 from mipack.errors import InputError
 from mipack.material import Material
@@ -19,8 +26,8 @@ from mipack.select.measure import Meter
 from mipack.select.plan import Plan
 from mipack.select.request import Request
 
-KL_SAMPLES = 64
-"""Samples on which groups are cut alone."""
+KL_SAMPLES, EFFECT_SAMPLES = 64, 256
+"""Samples on which groups are cut alone: run, and to second order."""
 
 
 def warn_of_little_data(material: Material, evidence: Evidence) -> None:
@@ -55,7 +62,10 @@ def ranked(
         batches = material.batches(material.fit.take(KL_SAMPLES, options.seed))
         known = material.answers(lambda: batches)
         if known.head is not None:
-            meter = Meter(evidence, known, batches, options.refit).kl
+            effects = None
+            if evidence.signal == "fisher":
+                effects = partial(_effects, material, known.heads, material.fit)
+            meter = Meter(evidence, known, batches, options.refit, effects)
     count = len(material.groups) + len(material.averaged)
     with watch("rank groups", material.say, count):
         decider = Decider(
@@ -69,6 +79,16 @@ def ranked(
             left=material.left,
         )
     return decider, evidence
+
+
+def _effects(
+    material: Material, heads: Sequence[Head], fit: Dataset, changes: Sequence[Change]
+) -> Array:
+    data, size = fit.take(EFFECT_SAMPLES, material.options.seed), material.options.batch_size
+    coupling, seed = material.prepared.coupling, material.options.seed
+    values = {n: axis for change in changes for n, (axis, _) in change.silenced.items()}
+    backward = Backward(coupling, material.sites, heads, material.rows, seed=seed, values=values)
+    return second_order(backward, lambda: data.batches(size), changes)
 
 
 def planned(material: Material, evidence: Evidence, request: Request, decision: Decision) -> Plan:

@@ -95,8 +95,7 @@ class Tabled:
             named = dict(zip(self.atoms, widths, strict=True))
             try:
                 self._known[widths] = sum(
-                    0.0 if op.gone(named) else self._seconds(op.at(named))
-                    for op in self._ops
+                    0.0 if op.gone(named) else self._seconds(op.at(named)) for op in self._ops
                 )
             except CANNOT:
                 atoms = self._otherwise.atoms

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from mipack.select.budget import Budget, Option
 from mipack.select.criteria import CRITERIA
 from mipack.select.eliminate import Ranking
 from mipack.select.evidence import Evidence
-from mipack.select.measure import Alone, Curve, alone, calibrated, common_level
+from mipack.select.measure import Alone, Curve, Meter, alone, calibrated, to_second_order
 from mipack.select.plan import GroupPlan, kept_units
 from mipack.select.request import Request
 from mipack.select.steps import fast, step_of, timed_step
@@ -56,7 +57,7 @@ class Decider:
         evidence: Evidence,
         groups: Sequence[Group],
         criterion: str,
-        meter: Callable[[Group, Array], float] | None,
+        meter: Meter | None,
         advance: Callable[[int], None] = lambda _: None,
         *,
         averaged: Sequence[Group] = (),
@@ -74,20 +75,29 @@ class Decider:
             spent = evidence.coupling.cost_of(left).measure("macs")
             self._spent = self.cost.adding("macs", spent)
         self._criterion = CRITERIA[criterion]
+        self._meter = meter
         self.rankings: dict[Term, Ranking] = {}
-        measured: dict[Term, Alone | None] = {}
-        allocated = {group.atom for group in self._groups}
         for group in (*self._groups, *self._averaged):
-            ranking = self.rankings[group.atom] = self._criterion(evidence, group, {})
-            if meter is not None and group.atom in allocated:
-                whole = removable(evidence.coupling, group)
-                measured[group.atom] = alone(ranking, _bound(meter, group), removable=whole)
+            self.rankings[group.atom] = self._criterion(evidence, group, {})
             advance(1)
-        level = common_level((self.rankings[atom], found) for atom, found in measured.items())
-        self.curves = {
-            atom: calibrated(ranking, measured.get(atom), level)
-            for atom, ranking in self.rankings.items()
-        }
+        self.curves, self._rough = self._measured(meter)
+        self._nothing: dict[Term, float] = {}
+
+    def _measured(self, meter: Meter | None) -> tuple[dict[Term, Curve], dict[Term, Group]]:
+        """The curve of every group, and the groups of which the cost of keeping nothing is known
+        to second order only: too low by up to an order of magnitude on MiniLM."""
+        if meter is None:
+            return {atom: calibrated(made, None) for atom, made in self.rankings.items()}, {}
+        may = partial(removable, self._evidence.coupling)
+        own = {group: self.rankings[group.atom] for group in self._groups}
+        quadratic = to_second_order(own, meter, may)
+        found: dict[Term, Alone | None] = {group.atom: made for group, made in quadratic.items()}
+        for group, ranking in own.items():
+            if group not in quadratic:
+                cost = partial(meter.kl, group)
+                found[group.atom] = alone(ranking, cost, removable=may(group))
+        curves = {a: calibrated(made, found.get(a)) for a, made in self.rankings.items()}
+        return curves, {g.atom: g for g, made in quadratic.items() if made.nothing is not None}
 
     def held(self, request: Request) -> dict[Term, int]:
         """The widths of what is averaged over: a share of each."""
@@ -114,19 +124,43 @@ class Decider:
         if request.allocate == "tau":
             return self._by_tau(request, budgets, cost)
         blocked, way_out = what_blocks(self._evidence.coupling), self._way_out()
-        stay: set[Term] = set()
+        stay, run = set[Term](), set[Term]()
         while True:
-            options = [self._option(request, group, cost, stay) for group in self._groups]
+            options = [self._option(request, group, cost, stay, run) for group in self._groups]
             widths = allocate(options, cost, budgets, blocked=blocked, way_out=way_out)
             gone = [atom for atom, width in widths.items() if not width]
+            if not run.issuperset(rough := self._rough.keys() & gone):
+                run |= rough  # before it goes it is run without, whatever other budgets asked for
+                continue
             problem = self._evidence.coupling.branches.without(gone).problem
             if problem is None:
                 return widths
             stay.add(max(problem.atoms, key=lambda a: (self.curves[a].loss[0], a.id)))
 
-    def _option(self, request: Request, group: Group, cost: Cost, stay: Collection[Term]) -> Option:
-        """The widths that a group may have; `stay`: what has to keep a unit."""
+    def _without(self, atom: Term) -> float:
+        """Nats per sample of keeping nothing, from a run of the model without."""
+        curve = self.curves[atom].loss
+        if atom not in self._rough or self._meter is None:
+            return float(curve[0])
+        if atom not in self._nothing:
+            group = self._rough[atom]
+            nats = self._meter.kl(group, self.rankings[atom].keep(0))
+            self._nothing[atom] = max(nats, float(curve[1]))
+        return self._nothing[atom]
+
+    def _option(
+        self,
+        request: Request,
+        group: Group,
+        cost: Cost,
+        stay: Collection[Term],
+        run: Collection[Term] = (),
+    ) -> Option:
+        """The widths that a group may have; `stay`: what has to keep a unit; `run`: what was run
+        without any."""
         coupling, loss = self._evidence.coupling, self.curves[group.atom].loss
+        if group.atom in run:
+            loss = np.concatenate([[self._without(group.atom)], loss[1:]])
         whole = group.atom not in stay and removable(coupling, group)
         least = (0,) if whole else ()
         if request.latency is None:
@@ -186,7 +220,10 @@ class Decider:
     def loss(self, widths: Mapping[Term, int]) -> float:
         """Predicted nats per sample of these widths."""
         every = (*self._groups, *self._averaged)
-        return sum(float(self.curves[g.atom].loss[widths[g.atom]]) for g in every)
+        return sum(self._loss(g.atom, widths[g.atom]) for g in every)
+
+    def _loss(self, atom: Term, width: int) -> float:
+        return float(self.curves[atom].loss[width]) if width else self._without(atom)
 
     def decide(self, request: Request, budgets: Sequence[Budget] | None = None) -> Decision:
         """Widths, then units from the top down."""
@@ -221,7 +258,7 @@ class Decider:
         self, group: Group, tables: Mapping[Group, Array], widths: Mapping[Term, int]
     ) -> GroupPlan:
         loss = self.curves[group.atom].loss
-        here = float(loss[widths[group.atom]])
+        here = self._loss(group.atom, widths[group.atom])
         share = 1.0 - here / float(loss[0]) if loss[0] > 0 else 1.0
         keep = kept_units(tables[group] if group in tables else np.arange(group.size))
         return GroupPlan(group.name, group.kind, group.size, keep, round(here, 9), round(share, 6))
@@ -231,10 +268,6 @@ def removable(coupling: Coupling, group: Group) -> bool:
     """Whether a group is offered to go entirely; dims inside heads leave that to the heads."""
     contexts = coupling.branches.removable.keys() & group.within
     return coupling.removable(group) and not contexts
-
-
-def _bound(meter: Callable[[Group, Array], float], group: Group) -> Callable[[Array], float]:
-    return lambda kept: meter(group, kept)
 
 
 def chosen_groups(

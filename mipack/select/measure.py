@@ -1,22 +1,26 @@
-"""Curves in nats: each group's predicted loss, scaled by the KL that cutting it alone really costs.
+"""Curves in nats: each group's predicted loss, scaled by what cutting it alone costs.
 
-A group is cut alone at one or two widths and, where it may go, entirely; its readers are locally
-refitted and the model is run on calibration samples. Where every reader is a linear site, that is
-the original with other weights, fed in place of its initializers from where it first reads one of
-them; so it is where zero weights silence what only products of activations read; elsewhere a masked
-model is built.
+A group is cut alone at a few widths and, where it may go, entirely; its readers are locally
+refitted. What that costs to second order is had for all groups in one pass over the data
+(`mipack.calibrate.effects`). Where there are no gradients, or a cut is more than a change of
+weights, and before a group goes entirely, the model is run. Where every reader is a linear site,
+that is the original with other weights, fed in place of its initializers from where it first reads
+one of them; so it is where zero weights silence what only products of activations read; elsewhere a
+masked model is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mipack.calibrate.effects import Change
 from mipack.calibrate.ridge import absorb_together
 from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import Answers, BatchLike, crop
+from mipack.couple.basis import pairs_of
 from mipack.couple.solve import Coupling, Group
 from mipack.couple.zeros import silenced_by_weights
 from mipack.graph.adjust import ensure_bias, set_weight, value_of
@@ -31,10 +35,10 @@ from mipack.select.evidence import Evidence
 from mipack.surgery.keep import Keep
 from mipack.surgery.mask import masked
 
-SHARES, IN_NATS = (0.5, 0.25), (0.35,)
-"""The widths at which a group is cut alone; of a curve in nats only the scale is in doubt."""
+SHARES, NEAR_AND_FAR = (0.5, 0.25), (0.5, 0.25, 0.1)
+"""The widths at which a group is cut alone: run, and to second order."""
 TRUST = 0.5
-"""How far a measured ratio counts against what all groups have in common."""
+"""How far the cut of a group alone counts against what all groups have in common."""
 FLOOR = 1e-9
 """Nats: less is rounding."""
 
@@ -52,9 +56,16 @@ class Meter:
     """Runs variants of the original on a fixed set of batches and tells the KL to it."""
 
     def __init__(
-        self, evidence: Evidence, known: Answers, batches: Sequence[BatchLike], refit: bool
+        self,
+        evidence: Evidence,
+        known: Answers,
+        batches: Sequence[BatchLike],
+        refit: bool,
+        effects: Callable[[Sequence[Change]], Array] | None = None,
     ) -> None:
+        """`effects`: what changes of weights cost to second order, where gradients can be had."""
         self._evidence, self._known, self._refit = evidence, known, refit
+        self._effects = effects
         self._batches = batches
         self._model = evidence.coupling.model.clone()
         graph = self._model.graph
@@ -92,6 +103,17 @@ class Meter:
             samples += batch.samples
         return total / max(samples, 1)
 
+    def to_second_order(self, cuts: Sequence[tuple[Group, Array]]) -> Array | None:
+        """The same of many cuts at once, as far as it is quadratic: NaN where a change of weights
+        does not tell all; None without gradients."""
+        if self._effects is None or not cuts:
+            return None
+        changes = [change(self._evidence, *each, refit=self._refit) for each in cuts]
+        told = [k for k, made in enumerate(changes) if made is not None]
+        nats = np.full(len(cuts), np.nan)
+        nats[told] = self._effects([made for made in changes if made is not None])
+        return nats
+
     def _from_the_start(self) -> Stepper:
         return Stepper(self._model, [batch.feeds for batch in self._batches])
 
@@ -116,23 +138,12 @@ class Meter:
 
     def _weights(self, group: Group, kept: Array) -> dict[str, Array]:
         changed: dict[str, Array] = {}
-        keep = Keep.of({group: kept})
-        sharing: dict[str, list[Site]] = {}
-        for site in self._evidence.readers(group):
-            sharing.setdefault(site.linear.w, []).append(site)
-        for name, readers in sharing.items():
-            old, first = self._start[name], readers[0]
-            stay, full = kept_features(self._evidence.coupling, first, keep), first.matrix(old)
-            new = np.zeros_like(full)
-            new[stay] = full[stay]
-            if self._refit and self._uses(name) == len(readers):
-                own = [self._evidence.calibration.moments[site.name] for site in readers]
-                new[stay], shifts = absorb_together(own, full, stay)
-                for site, shift in zip(readers, shifts, strict=True):
-                    bias = self._start[self._bias[site.name]]
-                    moved = bias + shift.reshape(bias.shape)
-                    changed[self._bias[site.name]] = moved.astype(bias.dtype)
-            changed[name] = first.weight(new, old)
+        for name, readers, new, shifts in replaced(self._evidence, group, kept, refit=self._refit):
+            for site, shift in zip(readers, shifts, strict=False):
+                bias = self._start[self._bias[site.name]]
+                moved = bias + shift.reshape(bias.shape)
+                changed[self._bias[site.name]] = moved.astype(bias.dtype)
+            changed[name] = readers[0].weight(new, self._start[name])
         return changed
 
     def _zeroed(self, group: Group, kept: Array) -> dict[str, Array]:
@@ -143,9 +154,6 @@ class Meter:
             for name in self._made[group.atom]
             for array in [self._start[name]]
         }
-
-    def _uses(self, weight: str) -> int:
-        return len(self._evidence.coupling.model.graph.initializers[weight].uses())
 
     def _silenced(self, group: Group, kept: Array, changed: Mapping[str, Array]) -> Session:
         coupling = self._evidence.coupling
@@ -161,6 +169,48 @@ class Meter:
                 set_weight(model.graph, name, array)
         with runnable(model) as source:
             return Session(source)
+
+
+def replaced(
+    evidence: Evidence, group: Group, kept: Array, *, refit: bool
+) -> Iterator[tuple[str, list[Site], Array, list[Array]]]:
+    """The weights that read a group when it is cut alone: name, readers, [features, outputs] with
+    zeros where features go, and what the bias of each reader gains where survivors take over."""
+    keep, constants = Keep.of({group: kept}), evidence.coupling.constants
+    sharing: dict[str, list[Site]] = {}
+    for site in evidence.readers(group):
+        sharing.setdefault(site.linear.w, []).append(site)
+    for name, readers in sharing.items():
+        stay = kept_features(evidence.coupling, readers[0], keep)
+        full = readers[0].matrix(constants[name])
+        new, shifts = np.zeros_like(full), list[Array]()
+        new[stay] = full[stay]
+        uses = len(evidence.coupling.model.graph.initializers[name].uses())
+        if refit and uses == len(readers):
+            own = [evidence.calibration.moments[site.name] for site in readers]
+            new[stay], shifts = absorb_together(own, full, stay)
+        yield name, readers, new, shifts
+
+
+def change(evidence: Evidence, group: Group, kept: Array, *, refit: bool) -> Change | None:
+    """What cutting a group alone does to the model: weights of its readers move; where no weight
+    reads it, one side of each product of activations loses units, which is as if both did. None
+    where neither tells all."""
+    coupling, readers = evidence.coupling, evidence.readers(group)
+    if readers and not covered(coupling, group):
+        return None
+    if readers:
+        moved = {}
+        for _, sharing, new, shifts in replaced(evidence, group, kept, refit=refit):
+            step = new - evidence.weight(sharing[0])
+            for k, site in enumerate(sharing):
+                moved[site.name] = step, shifts[k] if shifts else np.zeros(step.shape[1])
+        return Change(weights=moved)
+    pairs, keep = pairs_of(coupling, group), Keep.of({group: kept})
+    if not pairs or not silenced_by_weights(coupling, group):
+        return None
+    silenced = {p.left: (p.left_axis, ~keep.mask(coupling.axes[p.left])) for p in pairs}
+    return Change(silenced=silenced)
 
 
 def _made(evidence: Evidence) -> dict[Term, list[str]]:
@@ -203,43 +253,73 @@ class Alone:
     nothing: float | None = None
 
 
+def widths_of(ranking: Ranking, shares: Sequence[float]) -> list[int]:
+    """Where a ranking is measured, descending; what is said to cost nothing has no scale."""
+    units, loss = ranking.order.shape[-1], np.minimum.accumulate(ranking.loss)
+    widths = sorted({max(1, round(share * units)) for share in shares}, reverse=True)
+    return [width for width in widths if loss[width] > 0]
+
+
+def _ratios(ranking: Ranking, widths: Sequence[int], nats: Iterable[float]) -> tuple[float, ...]:
+    loss = np.minimum.accumulate(ranking.loss)
+    pairs = zip(widths, nats, strict=True)
+    return tuple(max(float(n), FLOOR) / max(float(loss[w]), FLOOR) for w, n in pairs)
+
+
 def alone(
     ranking: Ranking, meter: Callable[[Array], float], *, removable: bool = False
 ) -> Alone | None:
-    """Measure a ranking; None where it says that no width costs anything."""
-    units, loss = ranking.order.shape[-1], np.minimum.accumulate(ranking.loss)
-    shares = IN_NATS if ranking.nats else SHARES
-    widths = sorted({max(1, round(share * units)) for share in shares}, reverse=True)
-    widths = [w for w in widths if loss[w] > 0]  # what is said to cost nothing has no scale
+    """Run a ranking's cuts; None where it says that no width costs anything."""
+    widths = widths_of(ranking, SHARES)
     if not widths:
         return None
-    ratios = [max(meter(ranking.keep(w)), FLOOR) / max(float(loss[w]), FLOOR) for w in widths]
-    return Alone(tuple(widths), tuple(ratios), meter(ranking.keep(0)) if removable else None)
+    ratios = _ratios(ranking, widths, (meter(ranking.keep(w)) for w in widths))
+    return Alone(tuple(widths), ratios, meter(ranking.keep(0)) if removable else None)
 
 
-def common_level(measured: Iterable[tuple[Ranking, Alone | None]]) -> float:
-    """The mean log ratio of all groups whose losses are predicted in nats; 0 where none are."""
-    logs = [np.log(found.ratios) for ranking, found in measured if found and ranking.nats]
-    return float(np.concatenate(logs).mean()) if logs else 0.0
+def to_second_order(
+    rankings: Mapping[Group, Ranking], meter: Meter, removable: Callable[[Group], bool]
+) -> dict[Group, Alone]:
+    """All rankings in one pass, but those whose cut is more than a change of weights; nothing where
+    gradients cannot be had."""
+    listed = {g: widths_of(r, NEAR_AND_FAR) for g, r in rankings.items()}
+    asked = {g: [*w, *([0] if removable(g) else [])] for g, w in listed.items() if w}
+    cuts = [(g, rankings[g].keep(width)) for g, widths in asked.items() for width in widths]
+    nats = meter.to_second_order(cuts)
+    if nats is None:
+        return {}
+    left, found = iter(nats), {}
+    for group, widths in asked.items():
+        own = [float(next(left)) for _ in widths]
+        if not np.isfinite(own).all():
+            continue
+        count = len(listed[group])
+        ratios = _ratios(rankings[group], widths[:count], own[:count])
+        found[group] = Alone(tuple(widths[:count]), ratios, own[-1] if count < len(own) else None)
+    in_nats = {group: made for group, made in found.items() if rankings[group].nats}
+    return {**found, **_drawn_together(in_nats)}
 
 
-def calibrated(ranking: Ranking, measured: Alone | None, level: float = 0.0) -> Curve:
-    """The ranking's losses, scaled by what was measured; without that they stay as they are.
+def _drawn_together(found: Mapping[Group, Alone]) -> dict[Group, Alone]:
+    """Ratios halfway, as logarithms, to what all of them have in common: a prediction in nats by
+    itself tells as much of what a group costs beside the others as its cut alone does."""
+    logs = {group: np.log(made.ratios) for group, made in found.items()}
+    level = float(np.concatenate(list(logs.values())).mean()) if logs else 0.0
+    return {
+        group: replace(made, ratios=tuple(np.exp(level + TRUST * (logs[group] - level)).tolist()))
+        for group, made in found.items()
+    }
 
-    Where losses are predicted in nats, ratios are drawn halfway to the `level` that all groups have
-    in common: what a group costs alone, on few samples, tells of what it costs beside the others
-    no better than the prediction does.
-    """
+
+def calibrated(ranking: Ranking, measured: Alone | None) -> Curve:
+    """The ranking's losses, scaled by what was measured; without that they stay as they are."""
     loss = np.minimum.accumulate(ranking.loss)
     if measured is None:
         return Curve(loss, ())
-    logs = np.log(measured.ratios)
-    if ranking.nats:
-        logs = level + TRUST * (logs - level)
     widths = np.array(measured.widths)
     k = np.clip(np.arange(len(loss)), widths[-1], widths[0])
-    along = np.interp(np.log(k), np.log(widths[::-1]), logs[::-1])
+    along = np.interp(np.log(k), np.log(widths[::-1]), np.log(measured.ratios)[::-1])
     scaled = np.minimum.accumulate(loss * np.exp(along))
-    if measured.nothing is not None:  # predicted too low by up to an order on MiniLM
+    if measured.nothing is not None:
         scaled[0] = max(measured.nothing, float(scaled[1]))
     return Curve(np.maximum(scaled, 0.0), measured.ratios)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from toys import Net, Toy, cnn, mlp
+from toys import Array, Net, Toy, cnn, mlp
 
+from mipack.couple.solve import Group
 from mipack.errors import InputError
 from mipack.layout import Term
 from mipack.select.allocate import uniform
@@ -204,3 +205,30 @@ def test_a_decision_keeps_what_it_says(request: Request) -> None:
 def test_one_decider_answers_every_budget() -> None:
     losses = [DECIDER.decide(Request(keep=share)).predicted for share in (0.3, 0.5, 0.7, 1.0)]
     assert losses == sorted(losses, reverse=True) and losses[-1] == 0
+
+
+class Optimist:
+    """A meter to which going entirely is cheap to second order, and really costs `run`."""
+
+    def __init__(self, run: float) -> None:
+        self.run, self.asked = run, 0
+
+    def to_second_order(self, cuts: list[tuple[Group, Array]]) -> Array:
+        return np.array([1e-6 if group.name.startswith("inner") else 1.0 for group, _ in cuts])
+
+    def kl(self, group: Group, kept: Array) -> float:
+        self.asked += 1
+        return self.run
+
+
+@pytest.mark.parametrize(("run", "goes"), [(0.0, True), (1e3, False)])
+def test_a_branch_is_run_without_before_it_goes(run: float, goes: bool) -> None:
+    meter = Optimist(run)
+    made = Decider(NET.evidence, NET.coupling.free, "magnitude", meter)  # type: ignore[arg-type]
+    assert not meter.asked
+    inner = NET.group("inner").atom
+    decision = made.decide(Request(macs=0.6))
+    assert meter.asked and (decision.keep.size(inner) == 0) == goes
+    again = Decider(NET.evidence, NET.coupling.free, "magnitude", meter)  # type: ignore[arg-type]
+    again.decide(Request(macs=0.3))  # other budgets asked before change nothing
+    assert again.decide(Request(macs=0.6)).groups == decision.groups

@@ -15,7 +15,17 @@ from mipack.refit.bottom_up import local
 from mipack.refit.choose import divergence
 from mipack.select.criteria import magnitude
 from mipack.select.eliminate import Ranking
-from mipack.select.measure import SHARES, Meter, alone, calibrated, common_level, covered
+from mipack.select.measure import (
+    NEAR_AND_FAR,
+    SHARES,
+    TRUST,
+    Meter,
+    alone,
+    calibrated,
+    change,
+    covered,
+    to_second_order,
+)
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 
@@ -224,14 +234,56 @@ def test_a_masked_group_without_refit_needs_no_new_bias() -> None:
     assert meter.kl(toy.group("left"), np.arange(6)) > 0
 
 
-def test_what_is_in_nats_is_drawn_to_the_common_level() -> None:
-    rankings = [replace(ranking([1.0] * 8), nats=True), replace(ranking([2.0] * 8), nats=True)]
-    found = [
-        alone(r, lambda kept, f=f: f * (8 - len(kept)))
-        for r, f in zip(rankings, (4.0, 2.0), strict=True)
-    ]
-    level = common_level(zip(rankings, found, strict=True))
-    assert level == pytest.approx(np.log(2.0))  # ratios 4 and 1
-    first, second = (calibrated(r, a, level) for r, a in zip(rankings, found, strict=True))
-    np.testing.assert_allclose(first.loss, rankings[0].loss * 2 * np.sqrt(2))
-    np.testing.assert_allclose(second.loss, rankings[1].loss * np.sqrt(2))
+class Told:
+    """A meter that knows what every cut costs to second order: `nats` times the units that go."""
+
+    def __init__(self, nats: dict[str, float]) -> None:
+        self.nats, self.asked = nats, 0
+
+    def to_second_order(self, cuts: list[tuple[Group, Array]]) -> Array:
+        self.asked += 1
+        return np.array([self.nats[group.name] * (8 - len(kept)) for group, kept in cuts])
+
+
+def told(nats: list[float], *, removable: bool = False, known: bool = True) -> list[object]:
+    net = mlp(4, *[8] * len(nats), 3)
+    groups = net.coupling.free
+    rankings = {
+        group: replace(ranking([1.0 + k] * 8), nats=known) for k, group in enumerate(groups)
+    }
+    meter = Told({group.name: each for group, each in zip(groups, nats, strict=True)})
+    found = to_second_order(rankings, meter, lambda _: removable)  # type: ignore[arg-type]
+    assert meter.asked == 1  # all of them in one pass
+    return [found.get(group) for group in groups]
+
+
+def test_ratios_in_nats_are_drawn_to_what_they_have_in_common() -> None:
+    first, second = told([4.0, 2.0])
+    level = 2.0  # the middle of 4 / 1 and 2 / 2
+    assert first.ratios == pytest.approx([level * (4 / level) ** TRUST] * len(NEAR_AND_FAR))  # type: ignore[attr-defined]
+    assert second.ratios == pytest.approx([level * (1 / level) ** TRUST] * len(NEAR_AND_FAR))  # type: ignore[attr-defined]
+
+
+def test_ratios_of_losses_without_a_unit_are_taken_as_they_are() -> None:
+    first, second = told([4.0, 2.0], known=False)
+    assert first.ratios == pytest.approx([4.0] * 3) and second.ratios == pytest.approx([1.0] * 3)  # type: ignore[attr-defined]
+
+
+def test_keeping_nothing_is_asked_for_where_that_is_a_choice() -> None:
+    assert [made.nothing for made in told([4.0, 2.0], removable=True)] == [32.0, 16.0]  # type: ignore[attr-defined]
+    assert [made.nothing for made in told([4.0, 2.0])] == [None, None]  # type: ignore[attr-defined]
+
+
+def test_what_no_change_of_weights_tells_is_left_to_the_meter() -> None:
+    assert told([float("nan"), 2.0])[0] is None
+
+
+def test_a_group_that_a_product_reads_beside_a_weight_has_no_change() -> None:
+    toy = products(bias=True, reader=True)
+    assert change(toy.evidence, toy.group("left"), np.arange(6), refit=True) is None
+
+
+def test_without_gradients_nothing_is_known_to_second_order() -> None:
+    toy = mlp(6, 10, 3)
+    meter = Meter(toy.evidence, toy.known, toy.batches, True)
+    assert meter.to_second_order([(toy.group("fc0"), np.arange(4))]) is None
