@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from mipack.couple.cost import Beside, Cost
 from mipack.errors import InputError, VerificationError
 from mipack.gate import drop
-from mipack.graph.adjust import ensure_bias
+from mipack.graph.adjust import ensure_bias, set_weight, value_of
 from mipack.graph.load import stored_bytes
 from mipack.graph.names import names_of, node_names
 from mipack.layout import Term
@@ -29,12 +30,15 @@ from mipack.select.evidence import Evidence
 from mipack.select.plan import Plan
 from mipack.select.request import Request
 from mipack.stages import refitted
+from mipack.surgery.branches import constant_of
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.timing import Clock, Race
 
 CORRECTIONS = 3
 """Rounds in which a target is moved after the first cut was measured."""
+SMALL = 1e-3
+"""A bias of a model that is only measured."""
 TRIALS, CLOSE = 7, 0.02
 """Of a search: the cuts tried at most, and the share of the MACs to which the deepest is found."""
 
@@ -150,10 +154,13 @@ def _tried(
     widths: Mapping[Term, int],
     clock: Clock | None,
 ) -> _Trial:
-    """Cut to these widths and measure; which units stay does not matter for that."""
+    """Cut to these widths, with all the biases that refit may add, and measure; which units stay
+    does not matter for that."""
     groups = {group.atom: group for group in material.prepared.coupling.groups}
     keep = Keep.leading({groups[atom]: width for atom, width in widths.items()})
     model = cut(material.prepared.coupling, keep)
+    if material.options.refit:
+        _add_biases(material, model)
     race, predicted, excess = None, 0, 0
     if clock is not None:
         race = clock.race(model)
@@ -162,18 +169,24 @@ def _tried(
         material.say.note(f"predicted {share:.3f} of the time, {race}")
     for budget in aims[1]:
         if budget.of == "size":
-            excess = _stored(material, model) - budget.target
+            excess = stored_bytes(model) - budget.target
     return _Trial(aims[0], widths, predicted, race, excess)
 
 
-def _stored(material: Material, model: ir.Model) -> int:
-    """Bytes on disk with all the biases that refit may add."""
-    if material.options.refit:
-        nodes, taken = node_names(model.graph), names_of(model.graph)
-        for site in material.sites:
-            if site.name in nodes:
-                ensure_bias(model.graph, site.linear, nodes[site.name], taken)
-    return stored_bytes(model)
+def _add_biases(material: Material, model: ir.Model) -> None:
+    """Those that refit may add, and small numbers where they or what stands for a branch that went
+    are zero: the runtime leaves additions of nothing out."""
+    graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
+    for site in material.sites:
+        if site.name not in nodes:
+            continue
+        if site.linear.w in graph.initializers:
+            name = ensure_bias(graph, site.linear, nodes[site.name], taken)
+        else:
+            name = constant_of(nodes[site.name])
+        if name in graph.initializers and not value_of(graph, name).any():
+            zeros = value_of(graph, name)
+            set_weight(graph, name, np.full_like(zeros, SMALL))
 
 
 def _moved(cost: Cost, aims: Sequence[Budget], trials: Sequence[_Trial]) -> tuple[Budget, ...]:
