@@ -174,6 +174,22 @@ def test_the_file_has_the_share_of_bytes(refit: bool, tmp_path: Path) -> None:
     assert result.promises["size"] == {"bytes": stored, "original": original}
 
 
+def test_bytes_where_a_branch_goes(tmp_path: Path) -> None:
+    """What stands for it is a constant, not a weight with a bias."""
+    net = Net(0)
+    h = net.relu(net.dense(net.input("x", ("batch", 8)), 8, 16, name="stem", bias=False))
+    weak = net.weight("weak", 1e-6 * net.rng.normal(size=(64, 16)).astype(np.float32))
+    inner = net.relu(net.dense(h, 16, 64, name="inner", bias=False))
+    total = net.node("Add", h, net.node("MatMul", inner, weak, name="outer"))
+    y = net.dense(total, 16, 3, name="head")
+    toy = Toy(net.proto(y), [{"x": net.rng.normal(size=(128, 8)).astype(np.float32)}])
+    result = prune(toy.proto, toy.feeds, size=0.15)
+    (gone,) = [group for group in result.plan.groups if group.name.startswith("inner")]
+    assert not len(gone.keep)
+    result.save(tmp_path / "o.onnx")
+    assert (tmp_path / "o.onnx").stat().st_size <= 0.15 * stored_bytes(from_proto(toy.proto))
+
+
 def test_bytes_below_what_is_no_weight_say_the_floor() -> None:
     with pytest.raises(InputError, match=r"of the size, but .* leaves") as caught:
         cut(size=0.01)
