@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -82,12 +82,11 @@ def ranked(
 
 
 def _effects(
-    material: Material, heads: Sequence[Head], fit: Dataset, changes: Sequence[Change]
+    material: Material, heads: Sequence[Head], fit: Dataset, changes: Iterable[Change]
 ) -> Array:
     data, size = fit.take(EFFECT_SAMPLES, material.options.seed), material.options.batch_size
     coupling, seed = material.prepared.coupling, material.options.seed
-    values = {n: axis for change in changes for n, (axis, _) in change.silenced.items()}
-    backward = Backward(coupling, material.sites, heads, material.rows, seed=seed, values=values)
+    backward = Backward(coupling, material.sites, heads, material.rows, seed=seed)
     return second_order(backward, lambda: data.batches(size), changes)
 
 

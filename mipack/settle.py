@@ -16,7 +16,7 @@ import onnx_ir as ir
 from mipack.couple.cost import Beside, Cost
 from mipack.errors import InputError, VerificationError
 from mipack.gate import drop
-from mipack.graph.adjust import ensure_bias, set_weight, value_of
+from mipack.graph.adjust import set_weight, value_of
 from mipack.graph.load import stored_bytes
 from mipack.graph.names import names_of, node_names
 from mipack.layout import Term
@@ -30,7 +30,7 @@ from mipack.select.evidence import Evidence
 from mipack.select.plan import Plan
 from mipack.select.request import Request
 from mipack.stages import refitted
-from mipack.surgery.branches import constant_of
+from mipack.surgery.branches import shift_of
 from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.timing import Clock, Race
@@ -178,15 +178,11 @@ def _add_biases(material: Material, model: ir.Model) -> None:
     are zero: the runtime leaves additions of nothing out."""
     graph, nodes, taken = model.graph, node_names(model.graph), names_of(model.graph)
     for site in material.sites:
-        if site.name not in nodes:
-            continue
-        if site.linear.w in graph.initializers:
-            name = ensure_bias(graph, site.linear, nodes[site.name], taken)
-        else:
-            name = constant_of(nodes[site.name])
-        if name in graph.initializers and not value_of(graph, name).any():
-            zeros = value_of(graph, name)
-            set_weight(graph, name, np.full_like(zeros, SMALL))
+        if site.name in nodes:
+            name = shift_of(graph, site.linear, nodes[site.name], taken)
+            shift = value_of(graph, name)
+            if not shift.any():
+                set_weight(graph, name, np.full_like(shift, SMALL))
 
 
 def _moved(cost: Cost, aims: Sequence[Budget], trials: Sequence[_Trial]) -> tuple[Budget, ...]:

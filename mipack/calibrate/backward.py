@@ -146,17 +146,14 @@ class Backward:
         seed: int = 0,
         device: str = "cpu",
         model: ir.Model | None = None,
-        values: Mapping[str, int] | None = None,
     ) -> None:
-        """`model` is the coupling's with some of it cut, if not that itself; `values` are others
-        to take gradients at, each with the axis of which its rows are made.
+        """`model` is the coupling's with some of it cut, if not that itself.
 
         Raises UnsupportedError, naming the node, where an op has no torch function.
         """
         self.sites = {site.name: site for site in sites}
         self.heads = {head.name: head for head in heads}
         self._coupling, self._rows, self._device = coupling, rows, device
-        self._values = values or {}
         self._random = torch.Generator().manual_seed(seed)
         self._twin = Twin(model if model is not None else coupling.model, device)
 
@@ -164,13 +161,15 @@ class Backward:
         """An array as the twin computes: 32 bits, on its device."""
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self._device)
 
-    def run(self, batch: BatchLike) -> Tapped:
-        """A batch forwards, ready for its backward passes."""
-        sites, others = list(self.sites.values()), list(self._values)
-        tapped = Tapped(self._twin, sites, batch.feeds, list(self.heads), others)
+    def run(self, batch: BatchLike, values: Mapping[str, int] | None = None) -> Tapped:
+        """A batch forwards, ready for its backward passes; `values` are others to take gradients
+        at, each with the axis of which its rows are made."""
+        others = values or {}
+        sites, heads = list(self.sites.values()), list(self.heads)
+        tapped = Tapped(self._twin, sites, batch.feeds, heads, others)
         tapped.places = {name: self._places(tapped, name, batch) for name in tapped.y}
         tapped.value_places = {
-            name: self._place(name, self._values[name], value.shape, batch)
+            name: self._place(name, others[name], value.shape, batch)
             for name, value in tapped.values.items()
         }
         tapped.passes = list(self._passes(tapped.outputs, batch))

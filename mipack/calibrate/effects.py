@@ -34,18 +34,18 @@ MEMORY = 1 << 29
 """Bytes of changes held at a time; more take another pass over the data."""
 
 
-def second_order(backward: Backward, batches: Batches, changes: Sequence[Change]) -> Array:
-    """Nats per sample that each change costs alone: [changes]. Samples whose gradients are not
-    finite are left out."""
+def second_order(backward: Backward, batches: Batches, changes: Iterable[Change]) -> Array:
+    """Nats per sample that each change costs alone: [changes]. Changes are asked for as they fit
+    into memory. Samples whose gradients are not finite are left out."""
     found = [_pass(backward, batches(), wave) for wave in _waves(changes)]
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def _waves(changes: Sequence[Change]) -> Iterator[list[Change]]:
+def _waves(changes: Iterable[Change]) -> Iterator[list[Change]]:
     wave: list[Change] = []
     held = 0
     for change in changes:
-        size = sum(4 * dw.size for dw, _ in change.weights.values())
+        size = sum(dw.nbytes for dw, _ in change.weights.values())
         if wave and held + size > MEMORY:
             yield wave
             wave, held = [], 0
@@ -86,7 +86,8 @@ def _effects(
     changes: Sequence[Change],
 ) -> torch.Tensor:
     """[columns, samples, changes]."""
-    tapped = backward.run(batch)
+    values = {n: axis for change in changes for n, (axis, _) in change.silenced.items()}
+    tapped = backward.run(batch, values)
     last = len(tapped.passes) - 1
     found = [tapped.gradients(vectors, last=k == last) for k, vectors in enumerate(tapped.passes)]
     slopes = [made for made in found if made is not None]

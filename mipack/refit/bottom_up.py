@@ -30,12 +30,12 @@ from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, kept_features
 from mipack.calibrate.taps import BatchLike, row_owners
 from mipack.couple.solve import Coupling
-from mipack.graph.adjust import ensure_bias, set_weight, value_of
+from mipack.graph.adjust import set_weight, value_of
 from mipack.graph.names import names_of, node_names
 from mipack.graph.stepper import Stepper
 from mipack.layout import size_of
 from mipack.refit.reach import sites_behind
-from mipack.surgery.branches import constant_of
+from mipack.surgery.branches import shift_of
 from mipack.surgery.keep import Keep
 
 
@@ -100,11 +100,9 @@ def local(
         new, shifts = absorb_together(own, first.matrix(old), kept, repair=repair)
         for site, shift in zip(readers, shifts, strict=True):
             outputs = keep.flat(coupling.axes[site.linear.y][site.linear.y_axis])
+            biases[site.name] = shift_of(graph, site.linear, nodes[site.name], taken)
             if len(kept):
-                biases[site.name] = ensure_bias(graph, site.linear, nodes[site.name], taken)
                 set_weight(graph, site.linear.w, site.weight(new[:, outputs], old))
-            else:
-                biases[site.name] = constant_of(nodes[site.name])
             _add_to(graph, biases[site.name], shift[outputs])
     weights = (site.linear.w for site in chosen if not _is_constant(coupling, site, keep))
     changed = dict.fromkeys([*weights, *biases.values()])

@@ -61,7 +61,7 @@ class Meter:
         known: Answers,
         batches: Sequence[BatchLike],
         refit: bool,
-        effects: Callable[[Sequence[Change]], Array] | None = None,
+        effects: Callable[[Iterable[Change]], Array] | None = None,
     ) -> None:
         """`effects`: what changes of weights cost to second order, where gradients can be had."""
         self._evidence, self._known, self._refit = evidence, known, refit
@@ -108,10 +108,10 @@ class Meter:
         does not tell all; None without gradients."""
         if self._effects is None or not cuts:
             return None
-        changes = [change(self._evidence, *each, refit=self._refit) for each in cuts]
-        told = [k for k, made in enumerate(changes) if made is not None]
+        told = [k for k, (group, _) in enumerate(cuts) if tells(self._evidence, group)]
+        made = (change(self._evidence, *cuts[k], refit=self._refit) for k in told)
         nats = np.full(len(cuts), np.nan)
-        nats[told] = self._effects([made for made in changes if made is not None])
+        nats[told] = self._effects(each for each in made if each is not None)
         return nats
 
     def _from_the_start(self) -> Stepper:
@@ -196,21 +196,26 @@ def change(evidence: Evidence, group: Group, kept: Array, *, refit: bool) -> Cha
     """What cutting a group alone does to the model: weights of its readers move; where no weight
     reads it, one side of each product of activations loses units, which is as if both did. None
     where neither tells all."""
-    coupling, readers = evidence.coupling, evidence.readers(group)
-    if readers and not covered(coupling, group):
+    if not tells(evidence, group):
         return None
-    if readers:
-        moved = {}
-        for _, sharing, new, shifts in replaced(evidence, group, kept, refit=refit):
-            step = new - evidence.weight(sharing[0])
-            for k, site in enumerate(sharing):
-                moved[site.name] = step, shifts[k] if shifts else np.zeros(step.shape[1])
+    moved = {}
+    for _, sharing, new, shifts in replaced(evidence, group, kept, refit=refit):
+        step = (new - evidence.weight(sharing[0])).astype(np.float32)
+        for k, site in enumerate(sharing):
+            moved[site.name] = step, shifts[k] if shifts else np.zeros(step.shape[1])
+    if moved:
         return Change(weights=moved)
-    pairs, keep = pairs_of(coupling, group), Keep.of({group: kept})
-    if not pairs or not silenced_by_weights(coupling, group):
-        return None
-    silenced = {p.left: (p.left_axis, ~keep.mask(coupling.axes[p.left])) for p in pairs}
-    return Change(silenced=silenced)
+    keep, axes = Keep.of({group: kept}), evidence.coupling.axes
+    pairs = pairs_of(evidence.coupling, group)
+    return Change(silenced={p.left: (p.left_axis, ~keep.mask(axes[p.left])) for p in pairs})
+
+
+def tells(evidence: Evidence, group: Group) -> bool:
+    """Whether `change` tells all that cutting a group does."""
+    coupling = evidence.coupling
+    if evidence.readers(group):
+        return covered(coupling, group)
+    return bool(pairs_of(coupling, group)) and silenced_by_weights(coupling, group)
 
 
 def _made(evidence: Evidence) -> dict[Term, list[str]]:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from mipack.couple.absence import Absence, Constant, Place, Sizes
 from mipack.couple.solve import Coupling
+from mipack.graph.adjust import ensure_bias
 from mipack.graph.bodies import graph_of
 from mipack.graph.view import Linear
 from mipack.layout import Term, factors, is_static, size_of
@@ -44,6 +45,14 @@ def constant_of(node: ir.Node) -> str:
     value = node.inputs[0]
     assert value is not None, f"{node.name} reads nothing"
     return value.name or ""
+
+
+def shift_of(graph: ir.Graph, linear: Linear, node: ir.Node, taken: set[str | None]) -> str:
+    """The initializer that shifts what a contraction makes: its bias, added as zeros where there is
+    none, or what stands for the result where nothing is left to contract."""
+    if linear.w in graph.initializers:
+        return ensure_bias(graph, linear, node, taken)
+    return constant_of(node)
 
 
 class _Remover:

@@ -17,14 +17,9 @@ from mipack.refit.choose import divergence
 from mipack.select.measure import Meter, change
 
 
-def backward(toy: Toy, changes: list[Change]) -> Backward:
-    values = {n: axis for made in changes for n, (axis, _) in made.silenced.items()}
-    return Backward(toy.coupling, toy.sites, toy.known.heads, toy.rows, values=values)
-
-
 def predicted(toy: Toy, *changes: Change) -> Array:
-    made = list(changes)
-    return second_order(backward(toy, made), lambda: toy.batches, made)
+    backward = Backward(toy.coupling, toy.sites, toy.known.heads, toy.rows)
+    return second_order(backward, lambda: toy.batches, changes)
 
 
 def measured(toy: Toy, steps: dict[str, Array]) -> float:
