@@ -96,20 +96,10 @@ class GradientMoments:
     mask_second: Array
 
     @property
-    def fisher(self) -> Array:
-        """E g g' per row: [outputs, outputs], or [outputs]."""
-        return self.outer / max(self.rows, 1.0)
-
-    @property
     def mask_square(self) -> Array:
         """Sum over samples of s^2: [channels]."""
         second = self.mask_second
         return np.diagonal(second) if second.ndim == 2 else second
-
-    @property
-    def influence(self) -> float:
-        """Sum over rows of |g|^2."""
-        return float(np.trace(self.outer) if self.outer.ndim == 2 else self.outer.sum())
 
     def merge(self, other: GradientMoments) -> GradientMoments:
         """The sums over both sets of rows."""
