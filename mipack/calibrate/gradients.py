@@ -114,7 +114,6 @@ class _Sums:
 
     width: int = 0
     channels: int = 0
-    rows: float = 0.0
     first: Any = 0.0
     outer: _Products = field(default_factory=lambda: _Products(FEATURES_MOST))
     masks: _Products = field(default_factory=lambda: _Products(MASK_MOST))
@@ -135,7 +134,6 @@ class _Collector:
             outer = total.outer.result(total.width)
             first = total.first
             found[name] = GradientMoments(
-                total.rows,
                 float(self.samples),
                 outer,
                 first.cpu().numpy() if isinstance(first, Tensor) else np.zeros(total.channels),
@@ -166,17 +164,14 @@ class _Collector:
         for name, parts in masks.items():
             self._add_masks(name, parts)
         for name in places:
-            self._count(name, tapped, places[name][0], bad)
+            self._measure(name, tapped)
         self.samples += batch.samples - len(bad)
         self.dropped += len(bad)
 
-    def _count(self, name: str, tapped: Tapped, place: Place, bad: set[int]) -> None:
+    def _measure(self, name: str, tapped: Tapped) -> None:
         total, linear = self._sums[name], self._backward.sites[name].linear
         total.width = tapped.y[name].shape[linear.y_axis]
         total.channels = tapped.x[name].shape[linear.x_axis]
-        data = torch.ones(len(place.owner), device=place.owner.device)
-        data = data if place.kept is None else place.kept
-        total.rows += float(without(data.unsqueeze(1), place, bad).sum())
 
     def _add_masks(self, name: str, parts: Sequence[Tensor]) -> None:
         if not parts:

@@ -78,7 +78,7 @@ class Moments:
 
 @dataclass(slots=True)
 class GradientMoments:
-    """Sums of gradients at one site (`gradients`); `rows` and `samples` count what was summed.
+    """Sums of gradients at one site (`gradients`) over so many `samples`.
 
     outer         G: sum over rows of g g', g = d log p / d y, averaged over the classes by p:
                   [outputs, outputs], or [outputs] (squares only) of very wide sites
@@ -89,7 +89,6 @@ class GradientMoments:
     Channels are the positions of x's contracted axis (of convolutions: without the kernel).
     """
 
-    rows: float
     samples: float
     outer: Array
     mask_first: Array
@@ -104,7 +103,6 @@ class GradientMoments:
     def merge(self, other: GradientMoments) -> GradientMoments:
         """The sums over both sets of rows."""
         return GradientMoments(
-            self.rows + other.rows,
             self.samples + other.samples,
             self.outer + other.outer,
             self.mask_first + other.mask_first,
@@ -213,7 +211,7 @@ class Calibration:
             for part in ("count", *FIELDS):
                 arrays[f"{index}.{part}"] = np.asarray(getattr(moments, part))
             gradients = self.gradients.get(name)
-            for part in ("rows", "samples", *GRADIENT_FIELDS) if gradients else ():
+            for part in ("samples", *GRADIENT_FIELDS) if gradients else ():
                 arrays[f"{index}.gradient.{part}"] = np.asarray(getattr(gradients, part))
             rows = self.rows.get(name)
             for part in ROW_FIELDS if rows else ():
@@ -249,7 +247,7 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
             gradients = {
                 name: _gradients(data, f"{i}.gradient")
                 for name, i in names.items()
-                if f"{i}.gradient.rows" in data
+                if f"{i}.gradient.samples" in data
             }
             pairs = {
                 str(name): PairMoments(
@@ -274,9 +272,8 @@ def load_calibration(path: Path, model_key: str, data_key: str | None) -> Calibr
 
 
 def _gradients(data: Mapping[str, Array], prefix: str) -> GradientMoments:
-    rows, samples = (float(data[f"{prefix}.{part}"]) for part in ("rows", "samples"))
     sums = (data[f"{prefix}.{part}"] for part in GRADIENT_FIELDS)
-    return GradientMoments(rows, samples, *sums)
+    return GradientMoments(float(data[f"{prefix}.samples"]), *sums)
 
 
 def model_key(digest: str, sites: Sequence[Site]) -> str:
