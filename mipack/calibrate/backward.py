@@ -37,14 +37,15 @@ DRAWS = 2
 class Place:
     """The rows of one side of a site in a batch: the sample of each and which carry data.
 
-    `even`: every sample has the same number of rows, one sample after the other.
+    `order`: the rows of each sample, [samples, most rows], where they do not lie one sample after
+    the other, equally many of each; one beyond the last stands for none.
     """
 
     axis: int
     owner: Tensor
     kept: Tensor | None
     samples: int
-    even: bool
+    order: Tensor | None = None
 
     def rows(self, tensor: Tensor) -> Tensor:
         """[rows, size of the axis]; those without data are zero."""
@@ -52,12 +53,15 @@ class Place:
         flat = flat.reshape(-1, flat.shape[-1])
         return flat if self.kept is None else flat * self.kept.unsqueeze(1)
 
+    def by_sample(self, rows: Tensor) -> Tensor:
+        """[samples, rows of each, size] of [rows, size], filled up with zeros."""
+        if self.order is None:
+            return rows.reshape(self.samples, -1, rows.shape[1])
+        return torch.cat([rows, torch.zeros_like(rows[:1])])[self.order]
+
     def sums(self, rows: Tensor) -> Tensor:
         """Rows summed by sample: [samples, size]."""
-        if self.even:
-            return rows.reshape(self.samples, -1, rows.shape[1]).sum(1)
-        total = torch.zeros(self.samples, rows.shape[1], device=rows.device)
-        return total.index_add(0, self.owner, rows)
+        return self.by_sample(rows).sum(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +192,17 @@ class Backward:
         weights = self._rows.weights(batch.feeds, batch.samples)
         if weights is None or not self._rows.knows(axes):  # rows of no sample: all of one
             owner = np.zeros(int(np.prod(sizes, dtype=np.int64)), np.int64)
-            return Place(axis, torch.from_numpy(owner).to(self._device), None, 1, True)
+            return Place(axis, torch.from_numpy(owner).to(self._device), None, 1)
         self._rows.observe(batch.feeds)
         kept = self._rows.spread(weights, axes, sizes).reshape(-1) > 0
         owner = self._rows.spread(np.arange(len(weights)), axes, sizes).reshape(-1)
-        each = len(owner) // len(weights)
-        even = np.array_equal(owner, np.repeat(np.arange(len(weights)), each))
+        order = row_order(owner, len(weights))
         return Place(
             axis,
             torch.from_numpy(np.ascontiguousarray(owner)).to(self._device),
             None if kept.all() else torch.from_numpy(kept.astype(np.float32)).to(self._device),
             len(weights),
-            even,
+            None if order is None else torch.from_numpy(order).to(self._device),
         )
 
     def _passes(
@@ -246,6 +249,17 @@ class Backward:
 
 def _without_axis(axes: Sequence[Term], axis: int) -> list[Term]:
     return [term for k, term in enumerate(axes) if k != axis]
+
+
+def row_order(owner: Array, samples: int) -> Array | None:
+    """`Place.order` of rows by the sample of each."""
+    counts = np.bincount(owner, minlength=samples)
+    if np.array_equal(owner, np.repeat(np.arange(samples), len(owner) // samples)):
+        return None
+    filled = np.arange(counts.max()) < counts[:, None]
+    order = np.full(filled.shape, len(owner))
+    order[filled] = np.argsort(owner, kind="stable")
+    return order
 
 
 def without(rows: Tensor, place: Place, bad: set[int]) -> Tensor:

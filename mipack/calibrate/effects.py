@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from mipack.calibrate.backward import Backward, Place
+from mipack.calibrate.backward import Backward
 from mipack.calibrate.sites import Array
 from mipack.calibrate.taps import Batches, BatchLike
 
@@ -32,6 +32,8 @@ class Change:
 
 MEMORY = 1 << 29
 """Bytes of changes held at a time; more take another pass over the data."""
+SLOW = 8
+"""How much slower a product of few rows is than one of many, by its multiply-adds."""
 
 
 def second_order(backward: Backward, batches: Batches, changes: Iterable[Change]) -> Array:
@@ -57,19 +59,27 @@ def _waves(changes: Iterable[Change]) -> Iterator[list[Change]]:
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """One change at one site; `index`: which change it is part of."""
+    """All changes at one site: which they are part of, dW [changes, features, outputs] and db."""
 
-    index: int
+    index: Sequence[int]
     dw: torch.Tensor
     db: torch.Tensor
 
 
-def _pass(backward: Backward, batches: Iterable[BatchLike], changes: Sequence[Change]) -> Array:
-    moved: dict[str, list[_Moved]] = {}
+def _moved(backward: Backward, changes: Sequence[Change]) -> dict[str, _Moved]:
+    found: dict[str, list[int]] = {}
     for index, change in enumerate(changes):
-        for name, parts in change.weights.items():
-            dw, db = (backward.tensor(part) for part in parts)
-            moved.setdefault(name, []).append(_Moved(index, dw, db))
+        for name in change.weights:
+            found.setdefault(name, []).append(index)
+    return {
+        name: _Moved(index, *map(backward.tensor, map(np.stack, zip(*parts, strict=True))))
+        for name, index in found.items()
+        for parts in [[changes[k].weights[name] for k in index]]
+    }
+
+
+def _pass(backward: Backward, batches: Iterable[BatchLike], changes: Sequence[Change]) -> Array:
+    moved = _moved(backward, changes)
     total, samples = np.zeros(len(changes)), 0
     for batch in batches:
         effects = _effects(backward, batch, moved, changes)
@@ -82,7 +92,7 @@ def _pass(backward: Backward, batches: Iterable[BatchLike], changes: Sequence[Ch
 def _effects(
     backward: Backward,
     batch: BatchLike,
-    moved: Mapping[str, Sequence[_Moved]],
+    moved: Mapping[str, _Moved],
     changes: Sequence[Change],
 ) -> torch.Tensor:
     """[columns, samples, changes]."""
@@ -91,23 +101,42 @@ def _effects(
     last = len(tapped.passes) - 1
     found = [tapped.gradients(vectors, last=k == last) for k, vectors in enumerate(tapped.passes)]
     slopes = [made for made in found if made is not None]
-    rows = [*(y for y, _ in tapped.places.values()), *tapped.value_places.values()]
-    most = max((place.samples for place in rows), default=0)
+    places = [*(y for y, _ in tapped.places.values()), *tapped.value_places.values()]
+    most = max((place.samples for place in places), default=0)
     effects = backward.tensor(np.zeros((len(slopes), most, len(changes))))
-
-    def add(place: Place, index: int, along: Sequence[torch.Tensor]) -> None:
-        sums = place.sums(torch.stack(list(along), 1))
-        effects[:, : place.samples, index] += sums.T
-
-    for name, (place, _) in tapped.places.items() if slopes else ():
-        own = [place.rows(made.y[name]) for made in slopes]
-        x = backward.sites[name].rows(tapped.x[name].detach())
-        for each in moved.get(name, ()):
-            shift = torch.addmm(each.db, x.flatten(0, -2), each.dw)
-            add(place, each.index, [(shift * g).sum(1) for g in own])
-    for index, change in enumerate(changes if slopes else ()):
+    if not slopes:
+        return effects
+    for name, (place, _) in tapped.places.items():
+        if name not in moved:
+            continue
+        x = backward.sites[name].rows(tapped.x[name].detach()).flatten(0, -2)
+        gradients = [place.by_sample(place.rows(made.y[name])) for made in slopes]
+        told = _told(place.by_sample(x), gradients, moved[name])
+        effects[:, : place.samples, moved[name].index] += told
+    for index, change in enumerate(changes):
         for name, (_, gone) in change.silenced.items():
             place = tapped.value_places[name]
             lost = tapped.values[name].detach() * backward.tensor(gone)
-            add(place, index, [-place.rows(lost * made.values[name]).sum(1) for made in slopes])
+            for column, made in enumerate(slopes):
+                rows = place.rows(lost * made.values[name]).sum(1, keepdim=True)
+                effects[column, : place.samples, index] -= place.sums(rows)[:, 0]
     return effects
+
+
+def _told(x: torch.Tensor, gradients: Sequence[torch.Tensor], moved: _Moved) -> torch.Tensor:
+    """What changes at one site do, from x [samples, rows, features] and a gradient [samples, rows,
+    outputs] per column: [columns, samples, changes]. By the change of every row, or by the gradient
+    of each sample's weights, X' G, which serves all changes: whichever is faster."""
+    (samples, rows), count = x.shape[:2], len(moved.dw)
+    found = torch.stack([g.sum(1) @ moved.db.T for g in gradients])
+    if len(gradients) * (rows + SLOW * count) >= count * rows:
+        for index, dw in enumerate(moved.dw):
+            shift = x @ dw
+            for column, g in enumerate(gradients):
+                found[column, :, index] += (shift * g).sum((1, 2))
+        return found
+    flat = moved.dw.flatten(1)
+    for column, g in enumerate(gradients):
+        for k in range(samples):  # one at a time stays in the cache
+            found[column, k] += flat @ (x[k].mT @ g[k]).flatten()
+    return found

@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import torch
 
 from mipack.calibrate.moments import Moments
 
@@ -27,6 +28,12 @@ def regularised(covariance: Array, ridge: float) -> Array:
         return covariance + ridge * max(float(covariance.mean()), 1e-12)
     level = max(float(np.trace(covariance)) / len(covariance), 1e-12)
     return covariance + ridge * level * np.eye(len(covariance))
+
+
+def inverse(matrix: Array) -> Array:
+    """Of a symmetric matrix; of a positive definite one by its Cholesky factor, half the work."""
+    lower, failed = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
+    return np.linalg.inv(matrix) if failed else torch.cholesky_inverse(lower).numpy()
 
 
 def absorb(moments: Moments, weight: Array, kept: Array) -> tuple[Array, Array]:

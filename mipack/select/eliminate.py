@@ -3,11 +3,14 @@
 papers.md 5.4: with P = C^-1 and Q = W' F W in feature space, dropping block B given the survivors
 costs tr(P_BB^-1 Q_BB), and
 
-    R = P_BB^-1 P_B:    Q <- Q - Q_:B R - R' Q_B: + R' Q_BB R    P <- P - P_:B R
+    R = P_BB^-1 P_B:    H = Q_B: - 1/2 Q_BB R    P <- P - R' P_B:    Q <- Q - H' R - R' H
 
 A round takes the 2c lowest units as candidates (c = survivors / 64), eliminates c of them one by
 one on their sub-matrices, which is exact for them, and updates the rest once. Dropping the c lowest
 at once would lose both of two duplicates: each is worthless given the other.
+
+Costs are those of the blocks on the diagonal. These are kept up to date; the matrices wait until
+`WAIT` features have gone, for products of a few rows are bound by memory.
 """
 
 from __future__ import annotations
@@ -23,65 +26,23 @@ from mipack.calibrate.sites import Array
 
 ROUNDS = 64
 """Survivors per unit that a round removes."""
-COMPACT = 0.75
-"""Matrices are compacted when this share of their rows is left."""
+WAIT = 96
+"""Features that go before the matrices are updated."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Stake:
     """What one site has at stake: P and Q [n, n] (or [n] where only squares are known) and the
     features of each unit, [units, block]."""
 
-    p: torch.Tensor
-    q: torch.Tensor
-    blocks: torch.Tensor
+    p: Array
+    q: Array
+    blocks: Array
 
     @property
     def full(self) -> bool:
         """Whether features interact."""
         return self.p.ndim == 2
-
-    def scores(self, units: torch.Tensor) -> torch.Tensor:
-        """The cost of dropping each of these units alone."""
-        at = self.blocks[units]
-        if not self.full:
-            return (self.q[at] / self.p[at]).sum(1)
-        if at.shape[1] == 1:
-            at = at[:, 0]
-            return self.q.diagonal()[at] / self.p.diagonal()[at]
-        rows, columns = at[:, :, None], at[:, None, :]
-        solved = torch.linalg.solve(self.p[rows, columns], self.q[rows, columns])
-        return solved.diagonal(dim1=1, dim2=2).sum(1)
-
-    def part(self, units: torch.Tensor) -> Stake:
-        """The same elimination among these units only."""
-        at = self.blocks[units].reshape(-1)
-        local = torch.arange(len(at)).reshape(len(units), -1)
-        if not self.full:
-            return Stake(self.p[at], self.q[at], local)
-        return Stake(self.p[at][:, at], self.q[at][:, at], local)
-
-    def drop(self, units: torch.Tensor) -> None:
-        """Remove units; survivors take over (in place)."""
-        if not self.full:
-            return
-        at = self.blocks[units].reshape(-1)
-        inner = self.p[at][:, at]  # R = P_BB^-1 P_B: is [B, n]; most blocks are one number
-        rest = self.p[at] / inner if len(at) == 1 else torch.linalg.solve(inner, self.p[at])
-        half = self.q[:, at] - 0.5 * rest.T @ self.q[at][:, at]
-        self.q.addmm_(half, rest, alpha=-1)  # in place: the matrices are large, the ranks small
-        self.q.addmm_(rest.T, half.T, alpha=-1)
-        self.p.addmm_(self.p[:, at], rest, alpha=-1)
-        self.p[at], self.p[:, at] = 0.0, 0.0
-        self.q[at], self.q[:, at] = 0.0, 0.0
-
-    def compact(self, alive: torch.Tensor, features: torch.Tensor) -> Stake:
-        """Rows of the features given only; units that are gone keep meaningless blocks."""
-        place = torch.full((self.p.shape[0],), -1, dtype=torch.long)
-        place[features] = torch.arange(len(features))
-        blocks = torch.full_like(self.blocks, -1)
-        blocks[alive] = place[self.blocks[alive]]
-        return Stake(self.p[features][:, features], self.q[features][:, features], blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,47 +62,124 @@ class Ranking:
         return np.sort(self.order[..., self.order.shape[-1] - width :], axis=-1)
 
 
+class _Site:
+    """A stake of full matrices while its units go: P = p - R' T and Q = q - H' R - R' H, with a row
+    of R, of T = P_B: and of H for every feature that went since p and q were updated."""
+
+    def __init__(self, stake: Stake, most: int) -> None:
+        """`most`: units that go at once."""
+        self._blocks, self._block = stake.blocks, stake.blocks.shape[1]
+        rows, columns = self._blocks[:, :, None], self._blocks[:, None, :]
+        self._diagonals = stake.p[rows, columns], stake.q[rows, columns]
+        self._stays = np.ones(len(stake.p), bool)
+        self._room = WAIT + most * self._block
+        self._begin(stake.p, stake.q)
+
+    def _begin(self, p: Array, q: Array) -> None:
+        self._p, self._q, self._waiting = p, q, 0
+        self._r, self._t, self._h = np.empty((3, min(self._room, len(p)), len(p)))
+
+    def scores(self, units: Array) -> Array:
+        """The cost of dropping each of these units alone."""
+        p, q = (blocks[units] for blocks in self._diagonals)
+        if self._block == 1:
+            return np.asarray(q / p)[:, 0, 0]
+        return np.linalg.solve(p, q).trace(axis1=1, axis2=2)
+
+    def part(self, units: Array, most: int) -> _Site:
+        """The same elimination among these units only."""
+        at = self._blocks[units].reshape(-1)
+        p, q = self._lines(at, at)
+        return _Site(Stake(p, q, np.arange(len(at)).reshape(len(units), -1)), most)
+
+    def drop(self, units: Array) -> None:
+        """Remove units; survivors take over."""
+        if self._waiting + len(units) * self._block > len(self._r):
+            self._update()
+        at = self._blocks[units].reshape(-1)
+        t, h = self._lines(at)
+        inner = t[:, at]
+        r = t / inner if len(at) == 1 else np.linalg.solve(inner, t)
+        h -= 0.5 * h[:, at] @ r
+        rows = slice(self._waiting, self._waiting + len(at))
+        self._r[rows], self._t[rows], self._h[rows] = r, t, h
+        self._waiting += len(at)
+        self._stays[at] = False
+        self._lower(r, t, h)
+
+    def _lines(self, at: Array, columns: Array | slice = slice(None)) -> tuple[Array, Array]:
+        """Rows of P and of Q, of these columns."""
+        tables = [table[: self._waiting] for table in (self._r, self._t, self._h)]
+        (r, t, h), (own, _, half) = [x[:, columns] for x in tables], [x[:, at].T for x in tables]
+        p = self._p[at][:, columns] - own @ t
+        q = self._q[at][:, columns] - half @ r - own @ h
+        return p, q
+
+    def _lower(self, r: Array, t: Array, h: Array) -> None:
+        """Keep the blocks on the diagonal up to date."""
+        p, q = self._diagonals
+        r, t, h = (table[:, self._blocks].swapaxes(0, 1) for table in (r, t, h))
+        p -= r.swapaxes(1, 2) @ t
+        both = h.swapaxes(1, 2) @ r
+        q -= both + both.swapaxes(1, 2)
+
+    def _update(self) -> None:
+        """Bring the matrices up to date, without the features that are gone; units that are gone
+        keep meaningless blocks."""
+        stays = np.flatnonzero(self._stays)
+        place = np.zeros(len(self._stays), np.int64)
+        place[stays] = np.arange(len(stays))
+        tables = (table[: self._waiting, stays] for table in (self._r, self._t, self._h))
+        r, t, h = map(torch.from_numpy, tables)
+        p, q = (matrix[np.ix_(stays, stays)] for matrix in (self._p, self._q))
+        torch.from_numpy(p).addmm_(r.T, t, alpha=-1)
+        torch.from_numpy(q).addmm_(h.T, r, alpha=-1).addmm_(r.T, h, alpha=-1)
+        self._blocks, self._stays = place[self._blocks], np.ones(len(stays), bool)
+        self._begin(p, q)
+
+
 def eliminate(stakes: Sequence[Stake], units: int, contexts: tuple[int, ...] = ()) -> Ranking:
-    """Eliminate all units; costs of several sites add up. Changes the stakes.
+    """Eliminate all units; costs of several sites add up.
 
     Of a family the stakes' blocks list the units of every context in turn, and each round takes
     equally many from each.
     """
-    stakes, rows = list(stakes), prod(contexts)
-    alive = torch.arange(rows * units)
-    order: list[int] = []
+    rows = prod(contexts)
+    most = max(1, units // ROUNDS)
+    sites = [_Site(stake, most * rows) for stake in stakes if stake.full]
+    squares = [(s.q / s.p)[s.blocks].sum(1) for s in stakes if not s.full]
+    fixed = np.sum([np.zeros(rows * units), *squares], 0)
+    alive = np.arange(rows * units)
+    order: list[Array] = []
     deltas: list[float] = []
-    sizes = [stake.p.shape[0] for stake in stakes]
     while len(alive):
         count = max(1, len(alive) // rows // ROUNDS)
-        cost = _cost(stakes, alive)
+        cost = _cost(sites, fixed, alive)
         if count * rows == 1:
-            chosen = [int(torch.argmin(cost))]
+            chosen = np.argmin(cost, keepdims=True)
             deltas.append(float(cost[chosen[0]]))
         else:
             lowest = _lowest(cost.reshape(rows, -1), 2 * count)
-            parts = [stake.part(alive[lowest]) for stake in stakes]
-            chosen, gone = _one_by_one(parts, alive[lowest] // units, count)
-            chosen = [int(lowest[i]) for i in chosen]
+            units_there = alive[lowest]
+            parts = [site.part(units_there, 1) for site in sites]
+            places, gone = _one_by_one(parts, fixed[units_there], units_there // units, count)
+            chosen = lowest[places]
             deltas += gone
         dropped = alive[chosen]
-        order += [int(unit) for unit in dropped]
-        for stake in stakes:
-            stake.drop(dropped)
-        left = torch.ones(len(alive), dtype=torch.bool)
-        left[chosen] = False
-        alive = alive[left]
-        _compact(stakes, sizes, alive, rows * units)
+        order.append(dropped)
+        for site in sites:
+            site.drop(dropped)
+        alive = np.delete(alive, chosen)
     steps = np.maximum(np.array(deltas), 0.0)
     loss = np.concatenate([[0.0], np.cumsum(steps)])[::-1][::rows]
-    return Ranking(_by_row(np.array(order, np.int64), rows, units).reshape(*contexts, units), loss)
+    return Ranking(_by_row(np.concatenate(order), rows, units).reshape(*contexts, units), loss)
 
 
-def _lowest(cost: torch.Tensor, count: int) -> torch.Tensor:
+def _lowest(cost: Array, count: int) -> Array:
     """Places of the `count` lowest of every row, as one ascending list: [rows * count]."""
-    places = torch.argsort(cost, dim=1, stable=True)[:, :count]
-    offsets = torch.arange(len(cost))[:, None] * cost.shape[1]
-    return torch.sort((places + offsets).reshape(-1)).values
+    places = np.argsort(cost, axis=1, kind="stable")[:, :count]
+    offsets = np.arange(len(cost))[:, None] * cost.shape[1]
+    return np.sort((places + offsets).reshape(-1))
 
 
 def _by_row(order: Array, rows: int, units: int) -> Array:
@@ -149,43 +187,35 @@ def _by_row(order: Array, rows: int, units: int) -> Array:
     return order[np.argsort(order // units, kind="stable")].reshape(rows, units) % units
 
 
-def _cost(stakes: Sequence[Stake], units: torch.Tensor) -> torch.Tensor:
-    return torch.stack([stake.scores(units) for stake in stakes]).sum(0)
+def _cost(sites: Sequence[_Site], fixed: Array, units: Array) -> Array:
+    """What dropping each unit alone costs, all sites together."""
+    total = fixed[units]
+    for site in sites:
+        total += site.scores(units)
+    return total
 
 
 def _one_by_one(
-    stakes: Sequence[Stake], rows: torch.Tensor, count: int
+    sites: Sequence[_Site], fixed: Array, rows: Array, count: int
 ) -> tuple[list[int], list[float]]:
     """`count` units of every row of a small problem, each chosen after the one before it is gone;
     `rows` says which row a unit is of."""
-    alive = torch.arange(len(rows))
+    alive = np.arange(len(rows))
     left = dict.fromkeys(rows.tolist(), count)
     chosen: list[int] = []
     deltas: list[float] = []
     for _ in range(count * len(left)):
-        cost = _cost(stakes, alive)
-        lowest = int(torch.argmin(cost))
+        cost = _cost(sites, fixed, alive)
+        lowest = int(np.argmin(cost))
         row = int(rows[alive[lowest]])
         chosen.append(int(alive[lowest]))
         deltas.append(float(cost[lowest]))
-        for stake in stakes:
-            stake.drop(alive[lowest : lowest + 1])
+        for site in sites:
+            site.drop(alive[lowest : lowest + 1])
         left[row] -= 1
-        stays = torch.ones(len(alive), dtype=torch.bool)
+        stays = np.ones(len(alive), bool)
         stays[lowest] = False
         if not left[row]:
             stays &= rows[alive] != row
         alive = alive[stays]
     return chosen, deltas
-
-
-def _compact(stakes: list[Stake], sizes: list[int], alive: torch.Tensor, units: int) -> None:
-    """Shrink matrices whose own units are mostly gone; features of other groups stay."""
-    for index, stake in enumerate(stakes):
-        gone = (units - len(alive)) * stake.blocks.shape[1]
-        start = sizes[index]
-        n = stake.p.shape[0]
-        if not stake.full or not len(alive) or start - gone > COMPACT * n:
-            continue
-        features = torch.nonzero(stake.p.diagonal() != 0).reshape(-1)
-        stakes[index] = stake.compact(alive, features)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from mipack.calibrate.moments import Moments
-from mipack.calibrate.ridge import regularised, shrinkage
+from mipack.calibrate.ridge import inverse, regularised, shrinkage
 from mipack.calibrate.sites import Array
 from mipack.select.eliminate import Stake
 
@@ -27,8 +26,8 @@ def local_stake(
     if moments.full:
         variance = np.einsum("ij,ij->j", known @ weight, weight)
         scaled = weight * np.sqrt(scale(variance))
-        parts = np.linalg.inv(covariance), scaled @ scaled.T, blocks
+        parts = inverse(covariance), scaled @ scaled.T, blocks
     else:
         variance = known @ weight**2
         parts = 1 / covariance, weight**2 @ scale(variance), blocks
-    return Stake(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+    return Stake(*parts)

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from mipack.calibrate.moments import Moments
+from mipack.calibrate.ridge import inverse
 from mipack.calibrate.sites import Array
 from mipack.select.eliminate import Stake
 from mipack.select.local import damped
@@ -102,6 +102,6 @@ def stake(
         fisher = fisher[np.ix_(*[outputs] * fisher.ndim)]
     weight = weight if outputs is None else weight[:, outputs]
     covariance = damped(moments)
-    precision = np.linalg.inv(covariance) if moments.full else 1 / covariance
+    precision = inverse(covariance) if moments.full else 1 / covariance
     q = signal(moments, precision, weight, curvature, fisher)
-    return Stake(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (precision, q, blocks)))
+    return Stake(precision, q, blocks)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from toys import Array, Net, Toy, cnn, mlp
 
 from mipack.calibrate import effects
-from mipack.calibrate.backward import Backward
+from mipack.calibrate.backward import Backward, Place, row_order
 from mipack.calibrate.effects import Change, second_order
 from mipack.calibrate.sites import Site
 from mipack.graph.adjust import set_weight, value_of
@@ -68,6 +69,28 @@ def test_a_shift_of_the_bias_counts() -> None:
     assert nats > 0
     all_alike = Change(weights={site.name: (nothing, np.full(3, 1e-3))})
     assert predicted(toy, all_alike)[0] == pytest.approx(0, abs=1e-9)  # softmax does not see it
+
+
+def test_many_changes_at_once_cost_what_each_costs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a convolution: several share the gradient of a sample's weights, one alone has no need."""
+    toy = cnn(samples=48, classes=3)
+    site = toy.sites[0]
+    made = [Change(weights={site.name: still(step(toy, site, 1e-2, seed))}) for seed in range(8)]
+    alone = [predicted(toy, each)[0] for each in made]
+    monkeypatch.setattr(effects, "SLOW", 0)
+    np.testing.assert_allclose(predicted(toy, *made), alone, rtol=1e-4)
+
+
+def test_rows_of_samples_are_gathered_wherever_they_lie() -> None:
+    """Time first, and samples of different length."""
+    rows = torch.arange(1.0, 7.0).reshape(6, 1)
+    for owner in ([0, 1, 2, 0, 1, 2], [2, 0, 2, 2, 1, 1], [0, 0, 1, 1, 2, 2]):
+        order = row_order(np.array(owner), 3)
+        asked = None if order is None else torch.from_numpy(order)
+        place = Place(1, torch.tensor(owner), None, 3, asked)
+        want = [sum(k + 1.0 for k, o in enumerate(owner) if o == sample) for sample in range(3)]
+        assert place.sums(rows)[:, 0].tolist() == want
+        assert place.by_sample(rows).shape == (3, max(map(owner.count, owner)), 1)
 
 
 def test_waves_of_changes_and_one_pass_agree(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import Array
@@ -33,8 +32,7 @@ class Problem:
         return float(np.einsum("ij,im,jm->", self.c - explained, self.w, self.w))
 
     def stake(self) -> Stake:
-        parts = np.linalg.inv(self.c), self.w @ self.w.T, self.blocks
-        return Stake(*(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))
+        return Stake(np.linalg.inv(self.c), self.w @ self.w.T, self.blocks)
 
 
 def problem(seed: int, units: int, block: int = 1, others: int = 0) -> Problem:
@@ -193,14 +191,14 @@ def squares(seed: int, units: int, block: int) -> Stake:
     rng = np.random.default_rng(seed)
     p, q = rng.uniform(0.1, 2, units * block), rng.uniform(0, 3, units * block)
     place = rng.permutation(units * block).reshape(units, block)
-    return Stake(torch.from_numpy(p), torch.from_numpy(q), torch.from_numpy(place))
+    return Stake(p, q, place)
 
 
 @given(st.integers(0, 999), st.sampled_from([1, 5, 200]), st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
 def test_squares_only_are_sorted(seed: int, units: int, block: int) -> None:
     stake = squares(seed, units, block)
-    cost = (stake.q / stake.p)[stake.blocks].sum(1).numpy()
+    cost = (stake.q / stake.p)[stake.blocks].sum(1)
     got = eliminate([stake], units)
     assert got.order.tolist() == np.argsort(cost, kind="stable").tolist()
     np.testing.assert_allclose(got.loss[::-1][1:], np.cumsum(np.sort(cost)), rtol=1e-9)
@@ -209,8 +207,7 @@ def test_squares_only_are_sorted(seed: int, units: int, block: int) -> None:
 def test_a_wide_site_beside_a_full_one() -> None:
     made = problem(4, 10)
     wide = squares(5, 10, 2)
-    diagonal = Problem(np.diag(1 / wide.p.numpy()), np.diag(np.sqrt(wide.q.numpy())),
-                       wide.blocks.numpy())  # fmt: skip
+    diagonal = Problem(np.diag(1 / wide.p), np.diag(np.sqrt(wide.q)), wide.blocks)
     got, want = eliminate([made.stake(), wide], 10), by_definition([made, diagonal], 10)
     assert got.order.tolist() == want.order.tolist()
     np.testing.assert_allclose(got.loss, want.loss, rtol=1e-6)

@@ -28,7 +28,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from mipack.calibrate.ridge import shrinkage
 from mipack.calibrate.sites import Array, Site, blocks_at
@@ -119,7 +118,7 @@ def _stake(reader: _Reader, gone: Sequence[int]) -> Stake:
     if stays.any():
         slope[stays] = fitted(x[:, stays], z, ridge)[1]
     q = slope @ slope.T / max(z.shape[1], 1)
-    return Stake(*(torch.from_numpy(a) for a in (precision, q, reader.blocks)))
+    return Stake(precision, q, reader.blocks)
 
 
 PREDICTORS: dict[str, Callable[[Array, Array, Array, int], Predictor]] = {
