@@ -108,10 +108,13 @@ class Meter:
         does not tell all; None without gradients."""
         if self._effects is None or not cuts:
             return None
-        told = [k for k, (group, _) in enumerate(cuts) if tells(self._evidence, group)]
-        made = (change(self._evidence, *cuts[k], refit=self._refit) for k in told)
+        groups = dict.fromkeys(group for group, _ in cuts)
+        known = {group for group in groups if tells(self._evidence, group)}
+        told = [k for k, (group, _) in enumerate(cuts) if group in known]
         nats = np.full(len(cuts), np.nan)
-        nats[told] = self._effects(each for each in made if each is not None)
+        nats[told] = self._effects(
+            change(self._evidence, *cuts[k], refit=self._refit) for k in told
+        )
         return nats
 
     def _from_the_start(self) -> Stepper:
@@ -192,12 +195,10 @@ def replaced(
         yield name, readers, new, shifts
 
 
-def change(evidence: Evidence, group: Group, kept: Array, *, refit: bool) -> Change | None:
-    """What cutting a group alone does to the model: weights of its readers move; where no weight
-    reads it, one side of each product of activations loses units, which is as if both did. None
-    where neither tells all."""
-    if not tells(evidence, group):
-        return None
+def change(evidence: Evidence, group: Group, kept: Array, *, refit: bool) -> Change:
+    """What cutting a group alone does to the model, where that `tells` all: weights of its readers
+    move; where no weight reads it, one side of each product of activations loses units, which is
+    as if both did."""
     moved = {}
     for _, sharing, new, shifts in replaced(evidence, group, kept, refit=refit):
         step = (new - evidence.weight(sharing[0])).astype(np.float32)

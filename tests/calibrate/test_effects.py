@@ -15,7 +15,7 @@ from mipack.calibrate.effects import Change, second_order
 from mipack.calibrate.sites import Site
 from mipack.graph.adjust import set_weight, value_of
 from mipack.refit.choose import divergence
-from mipack.select.measure import Meter, change
+from mipack.select.measure import Meter, change, tells
 
 
 def predicted(toy: Toy, *changes: Change) -> Array:
@@ -132,7 +132,7 @@ def test_one_side_of_a_product_tells_what_both_lose() -> None:
     assert not toy.evidence.readers(group)
     kept = np.arange(7)
     made = change(toy.evidence, group, kept, refit=True)
-    assert made is not None and made.silenced and not made.weights
+    assert tells(toy.evidence, group) and made.silenced and not made.weights
     (nats,) = predicted(toy, made)
     meter = Meter(toy.evidence, toy.known, toy.batches, True)
     assert nats == pytest.approx(meter.kl(group, kept), rel=0.1) and nats > 0
