@@ -133,7 +133,7 @@ class Tapped:
             allow_unused=True,
         )
         pairs = zip(found, points, strict=True)
-        slopes = iter([p * 0 if g is None else g for g, p in pairs])
+        slopes = iter([torch.zeros_like(p) if g is None else g for g, p in pairs])
         return Slopes(*({name: next(slopes) for name in t} for t in (self.y, self.x, self.values)))
 
 

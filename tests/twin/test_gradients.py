@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys import Toy, cnn, mlp
+from toys import Net, Toy, cnn, mlp
 
 from mipack.calibrate.gradients import gradient_moments
 from mipack.calibrate.moments import GradientMoments
@@ -44,6 +44,20 @@ def test_the_fisher_matrix_is_the_exact_average_over_classes() -> None:
     want = torch.diag(p.sum(0)) - p.T @ p  # the last layer's outputs are the scores
     np.testing.assert_allclose(found[last.name].outer, want.numpy(), rtol=1e-4, atol=1e-5)
     assert found[last.name].samples == len(x) and w.shape[1] == 5
+
+
+def test_nothing_depends_on_a_site_that_no_gradient_comes_back_to() -> None:
+    """Its answer is the place of the largest."""
+    net = Net(2)
+    x = net.input("x", ("batch", 6))
+    hidden, aside = (net.node("Relu", net.dense(x, 6, 8, name=n)) for n in ("hidden", "aside"))
+    answer = net.dense(hidden, 8, 3, name="last")
+    place = net.node("ArgMax", net.dense(aside, 8, 4, name="behind"), axis=1)
+    number = net.node("Cast", place, to=1)
+    feeds = [{"x": net.rng.normal(size=(32, 6)).astype(np.float32)}]
+    found = taken(Toy(net.proto({answer: ("batch", 3), number: ("batch", 1)}), feeds))
+    assert found["last"].outer.any() and not found["behind"].outer.any()
+    assert found["behind"].outer.shape == (4, 4) and not found["behind"].mask_first.any()
 
 
 @pytest.mark.parametrize("toy", [mlp(6, 24, 5, samples=64), cnn(samples=48)], ids=["mlp", "cnn"])
