@@ -89,7 +89,7 @@ class Meter:
         changed = self._weights(group, kept)
         if group.atom in self._made:
             changed |= self._zeroed(group, kept)
-        if group.atom in self._made or covered(self._evidence.coupling, group):
+        if changed and (group.atom in self._made or covered(self._evidence.coupling, group)):
             session, feeds = self._from_first_change(group, changed)
         else:
             session, changed = self._silenced(group, kept, changed), {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from mipack.surgery.keep import Keep
 
 def really(toy: Toy, group: Group, kept: Array, refit: bool) -> float:
     """The KL of the model that was cut and refitted by the stages that do so."""
-    keep = Keep({group.atom: kept})
+    keep = Keep.of({group: kept})
     model = cut(toy.coupling, keep)
     if refit:
         model = local(toy.coupling, toy.sites, keep, model, toy.calibration).model
@@ -149,6 +150,22 @@ def test_a_group_that_products_contract_is_masked(bias: bool, reader: bool) -> N
     group = toy.group("left")
     assert group.free and not covered(toy.coupling, group)
     assert_measured(toy, group)
+
+
+def test_a_group_inside_one_op_is_masked() -> None:
+    """Queries and keys of a fused attention: no value that can be seen carries their dims."""
+    net = Net(4)
+    x = net.input("x", ("batch", 3, 16))
+    weights = net.weight("qkv.w", (16, 72)), net.weight("qkv.b", np.zeros(72, np.float32))
+    y = net.node("Attention", x, *weights, domain="com.microsoft", num_heads=4)
+    flat = net.node("Reshape", y, net.weight("shape", np.array([-1, 72])))
+    proto = net.proto(net.dense(flat, 72, 3, name="last"))
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    toy = Toy(proto, [{"x": net.rng.normal(size=(64, 3, 16)).astype(np.float32)}])
+    inside = [group for group in toy.coupling.free if not toy.evidence.readers(group)]
+    assert inside
+    for group in inside:
+        assert_measured(toy, group)
 
 
 def test_shared_weights_are_measured_as_they_are_refitted() -> None:
