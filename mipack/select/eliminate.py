@@ -62,11 +62,11 @@ class Ranking:
         return np.sort(self.order[..., self.order.shape[-1] - width :], axis=-1)
 
 
-class _Site:
-    """A stake of full matrices while its units go: P = p - R' T and Q = q - H' R - R' H, with a row
-    of R, of T = P_B: and of H for every feature that went since p and q were updated."""
+class _Matrices:
+    """P and Q of a stake while its units go: P = p - R' T and Q = q - H' R - R' H, with a row of R,
+    of T = P_B: and of H for every feature that went since p and q were updated."""
 
-    def __init__(self, stake: Stake, most: int) -> None:
+    def __init__(self, stake: Stake, most: int = 1) -> None:
         """`most`: units that go at once."""
         self._blocks, self._block = stake.blocks, stake.blocks.shape[1]
         rows, columns = self._blocks[:, :, None], self._blocks[:, None, :]
@@ -86,11 +86,11 @@ class _Site:
             return np.asarray(q / p)[:, 0, 0]
         return np.linalg.solve(p, q).trace(axis1=1, axis2=2)
 
-    def part(self, units: Array, most: int) -> _Site:
-        """The same elimination among these units only."""
+    def part(self, units: Array) -> _Matrices:
+        """The same elimination among these units only, one at a time."""
         at = self._blocks[units].reshape(-1)
         p, q = self._lines(at, at)
-        return _Site(Stake(p, q, np.arange(len(at)).reshape(len(units), -1)), most)
+        return _Matrices(Stake(p, q, np.arange(len(at)).reshape(len(units), -1)))
 
     def drop(self, units: Array) -> None:
         """Remove units; survivors take over."""
@@ -146,7 +146,7 @@ def eliminate(stakes: Sequence[Stake], units: int, contexts: tuple[int, ...] = (
     """
     rows = prod(contexts)
     most = max(1, units // ROUNDS)
-    sites = [_Site(stake, most * rows) for stake in stakes if stake.full]
+    sites = [_Matrices(stake, most * rows) for stake in stakes if stake.full]
     squares = [(s.q / s.p)[s.blocks].sum(1) for s in stakes if not s.full]
     fixed = np.sum([np.zeros(rows * units), *squares], 0)
     alive = np.arange(rows * units)
@@ -161,7 +161,7 @@ def eliminate(stakes: Sequence[Stake], units: int, contexts: tuple[int, ...] = (
         else:
             lowest = _lowest(cost.reshape(rows, -1), 2 * count)
             units_there = alive[lowest]
-            parts = [site.part(units_there, 1) for site in sites]
+            parts = [site.part(units_there) for site in sites]
             places, gone = _one_by_one(parts, fixed[units_there], units_there // units, count)
             chosen = lowest[places]
             deltas += gone
@@ -187,7 +187,7 @@ def _by_row(order: Array, rows: int, units: int) -> Array:
     return order[np.argsort(order // units, kind="stable")].reshape(rows, units) % units
 
 
-def _cost(sites: Sequence[_Site], fixed: Array, units: Array) -> Array:
+def _cost(sites: Sequence[_Matrices], fixed: Array, units: Array) -> Array:
     """What dropping each unit alone costs, all sites together."""
     total = fixed[units]
     for site in sites:
@@ -196,7 +196,7 @@ def _cost(sites: Sequence[_Site], fixed: Array, units: Array) -> Array:
 
 
 def _one_by_one(
-    sites: Sequence[_Site], fixed: Array, rows: Array, count: int
+    sites: Sequence[_Matrices], fixed: Array, rows: Array, count: int
 ) -> tuple[list[int], list[float]]:
     """`count` units of every row of a small problem, each chosen after the one before it is gone;
     `rows` says which row a unit is of."""
