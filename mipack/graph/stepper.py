@@ -95,7 +95,8 @@ class Stepper:
     def _frontier(self, position: int) -> set[str]:
         alive = set()
         for node, index in self._order.items():
-            if index < position:
+            if index < position:  # its results stay where they are the model's
+                alive |= {v.name or "" for v in node.outputs if v.is_graph_output()}
                 continue
             for value in reads(node):
                 if value.is_initializer():

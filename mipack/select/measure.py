@@ -82,24 +82,25 @@ class Meter:
         self._nodes = list(graph)
         self._order = {node: k for k, node in enumerate(self._nodes)}
         self._walk, self._at = self._from_the_start(), 0
-        self._rest: tuple[Term, Session] | None = None
+        self._rest: tuple[Term, Session | None] | None = None
 
     def kl(self, group: Group, kept: Array) -> float:
-        """Mean nats per sample between the original and itself with one group cut."""
+        """Mean nats per sample between the original and itself with one group cut, of all heads."""
         changed = self._weights(group, kept)
         if group.atom in self._made:
             changed |= self._zeroed(group, kept)
         if changed and (group.atom in self._made or covered(self._evidence.coupling, group)):
             session, feeds = self._from_first_change(group, changed)
+            if session is None:
+                return 0.0
         else:
             session, changed = self._silenced(group, kept, changed), {}
             feeds = [dict(batch.feeds) for batch in self._batches]
-        head = self._known.head
-        assert head is not None
+        heads = [head for head in self._known.heads if head.name in session.outputs]
         total, samples = 0.0, 0
         for batch, given, want in zip(self._batches, feeds, self._known.outputs, strict=True):
-            got = crop(session.run({**given, **changed}, [head.name]), batch)
-            total += float(head.divergence(want[head.name], got[head.name]).sum())
+            got = crop(session.run({**given, **changed}, [head.name for head in heads]), batch)
+            total += sum(float(h.divergence(want[h.name], got[h.name]).sum()) for h in heads)
             samples += batch.samples
         return total / max(samples, 1)
 
@@ -122,11 +123,10 @@ class Meter:
 
     def _from_first_change(
         self, group: Group, changed: Collection[str]
-    ) -> tuple[Session, list[dict[str, Array]]]:
-        """The rest of the model behind the first node that reads a weight which changes, and what
-        it reads of the batches. Groups are best measured in the order of the graph."""
-        head = self._known.head
-        assert head is not None
+    ) -> tuple[Session | None, list[dict[str, Array]]]:
+        """The rest of the model behind the first node that reads a weight which changes (None where
+        all heads are before it), and what it reads of the batches. Groups are best measured in the
+        order of the graph."""
         initializers = self._model.graph.initializers
         readers = [node for name in changed for node, _ in initializers[name].uses()]
         first = min(self._order.get(node, 0) for node in readers)  # 0: inside a body
@@ -136,7 +136,10 @@ class Meter:
             self._walk.move_before(self._nodes[first])
         self._at = first
         if self._rest is None or self._rest[0] != group.atom:
-            self._rest = group.atom, self._walk.session([head.name], list(changed))
+            names = [head.name for head in self._known.heads]
+            behind = [name for name in names if name not in self._walk.values[0]]
+            rest = self._walk.session(behind, list(changed)) if behind else None
+            self._rest = group.atom, rest
         return self._rest[1], self._walk.values
 
     def _weights(self, group: Group, kept: Array) -> dict[str, Array]:

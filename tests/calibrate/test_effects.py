@@ -31,7 +31,7 @@ def measured(toy: Toy, steps: dict[str, Array]) -> float:
         old = value_of(model.graph, site.linear.w)
         set_weight(model.graph, site.linear.w, site.weight(site.matrix(old) + step, old))
     assert toy.known.head is not None
-    return float(divergence(model, toy.known.head, toy.known, toy.batches).mean())
+    return float(divergence(model, toy.known, toy.batches).mean())
 
 
 def step(toy: Toy, site: Site, scale: float, seed: int = 0) -> Array:

@@ -38,7 +38,7 @@ def really(toy: Toy, group: Group, kept: Array, refit: bool) -> float:
     if refit:
         model = local(toy.coupling, toy.sites, keep, model, toy.calibration).model
     assert toy.known.head is not None
-    return float(divergence(model, toy.known.head, toy.known, toy.batches).mean())
+    return float(divergence(model, toy.known, toy.batches).mean())
 
 
 def assert_measured(toy: Toy, group: Group, *, refit: bool = True) -> None:
@@ -150,6 +150,35 @@ def test_a_group_that_products_contract_is_masked(bias: bool, reader: bool) -> N
     group = toy.group("left")
     assert group.free and not covered(toy.coupling, group)
     assert_measured(toy, group)
+
+
+@pytest.mark.parametrize("first", ["early", "late"])
+def test_every_output_counts_wherever_it_is_made(first: str) -> None:
+    """One is finished before the other's layers begin; either may be declared first."""
+    net = Net(8)
+    x = net.input("x", ("batch", 6))
+    early = net.dense(net.relu(net.dense(x, 6, 10, name="a")), 10, 3, name="early")
+    late = net.dense(net.relu(net.dense(x, 6, 10, name="b")), 10, 3, name="late")
+    order = (early, late) if first == "early" else (late, early)
+    feeds = [{"x": net.rng.normal(size=(64, 6)).astype(np.float32)}]
+    toy = Toy(net.proto({name: ("batch", 3) for name in order}), feeds)
+    for name in ("a", "b"):
+        assert_measured(toy, toy.group(name))
+
+
+def test_what_no_head_depends_on_costs_nothing() -> None:
+    net = Net(8)
+    x = net.input("x", ("batch", 6))
+    answer = net.dense(x, 6, 3, name="last")
+    aside = net.dense(net.relu(net.dense(x, 6, 10, name="a")), 10, 3, name="aside")
+    place = net.node("ArgMax", aside, axis=1)
+    feeds = [{"x": net.rng.normal(size=(64, 6)).astype(np.float32)}]
+    proto = net.proto({answer: ("batch", 3)})
+    declared = onnx.helper.make_tensor_value_info(place, onnx.TensorProto.INT64, ["batch", 1])
+    proto.graph.output.append(declared)
+    toy = Toy(proto, feeds)
+    meter = Meter(toy.evidence, toy.known, toy.batches, True)
+    assert meter.kl(toy.group("a"), np.arange(5)) == 0
 
 
 def test_a_group_inside_one_op_is_masked() -> None:
