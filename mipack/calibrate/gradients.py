@@ -19,7 +19,7 @@ import onnx_ir as ir
 import torch
 
 from mipack.calibrate.backward import Backward, Place, Tapped, without
-from mipack.calibrate.moments import FEATURES_MOST, GradientMoments, gram
+from mipack.calibrate.moments import FEATURES_MOST, GradientMoments
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Site
 from mipack.calibrate.taps import Answers, Batches, BatchLike
@@ -97,7 +97,7 @@ class _Products:
         rows = torch.cat(self._buffer)
         self._buffer, self._waiting = [], 0
         full = rows.shape[1] <= self._most
-        made = (gram(rows) if full else rows.square().sum(0)).double()
+        made = (rows.T @ rows if full else rows.square().sum(0)).double()
         self._total = made if self._total is None else self._total + made
 
     def result(self, width: int) -> Array:

@@ -110,16 +110,6 @@ class GradientMoments:
         )
 
 
-def gram(rows: torch.Tensor) -> torch.Tensor:
-    """X' X of rows X [r, n]. NumPy's library computes one half and mirrors it, torch's both."""
-    import torch
-
-    if rows.device.type != "cpu":
-        return rows.T @ rows
-    array = np.ascontiguousarray(rows.numpy())
-    return torch.from_numpy(array.T @ array)
-
-
 class Accumulator:
     """Collects the moments of one site, on the device that rows arrive on.
 
@@ -159,7 +149,7 @@ class Accumulator:
         self._buffer, self._waiting = [], 0
         self._count += len(rows)
         self._first += ones @ rows  # a product: faster by far than a sum over the first axis
-        self._second += gram(rows) if self._full else ones @ rows.square()
+        self._second += rows.T @ rows if self._full else ones @ rows.square()
         if scores.shape[1]:
             self._scores += ones @ scores
             self._cross += rows.T @ scores

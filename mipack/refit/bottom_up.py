@@ -24,7 +24,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from mipack.calibrate.moments import FEATURES_MOST, Calibration, gram
+from mipack.calibrate.moments import FEATURES_MOST, Calibration
 from mipack.calibrate.ridge import absorb_together, shrinkage
 from mipack.calibrate.rows import RowMap
 from mipack.calibrate.sites import Array, Site, kept_features
@@ -256,7 +256,7 @@ class _Sums:
         n, ones = x.shape[1], torch.ones(len(x))
         x = x - self.centre
         totals = ones @ x
-        self.gram[:n, :n] += gram(x)
+        self.gram[:n, :n] += x.T @ x
         self.gram[n, :n] += totals
         self.gram[:n, n] += totals
         self.gram[n, n] += len(x)
