@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from mipack.errors import InputError
 from mipack.evaluate.compare import Evaluation, evaluate
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.material import GATE, Material
 
 
@@ -31,13 +31,13 @@ def drop(material: Material, model: ir.Model) -> Drop:
 
     Raises InputError where no output can be compared, or labels and outputs do not fit together.
     """
-    with runnable(material.prepared.original) as first, runnable(model) as second:
-        found = evaluate(
-            [("original", first), ("pruned", second)],
-            material.batches(material.gate),
-            mask=material.gate.mask if material.gate else None,
-            provider=material.provider,
-        )
+    models = [("original", material.prepared.original), ("pruned", model)]
+    found = evaluate(
+        [(name, in_parts(made)) for name, made in models],
+        material.batches(material.gate),
+        mask=material.gate.mask if material.gate else None,
+        provider=material.provider,
+    )
     return dropped(found)
 
 

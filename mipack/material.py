@@ -16,7 +16,7 @@ from mipack.calibrate.sites import Array, Site, sites_of
 from mipack.calibrate.taps import Answers, Batches, answers
 from mipack.couple.solve import Group
 from mipack.data.dataset import Batch, Dataset
-from mipack.graph.load import file_bytes, runnable, stored_bytes, weight_bytes, weight_count
+from mipack.graph.load import file_bytes, in_parts, stored_bytes, weight_bytes, weight_count
 from mipack.options import Progress, PruneOptions
 from mipack.prepare import Prepared
 from mipack.result import Size
@@ -163,7 +163,6 @@ class Material:
 
     def answers(self, batches: Batches) -> Answers:
         """What the original says in one pass over these batches."""
-        with runnable(self.prepared.model) as source:
-            session = Session(source, provider=self.provider)
+        session = Session(in_parts(self.prepared.model), provider=self.provider)
         outputs = [spec.name for spec in self.prepared.signature.outputs]
         return answers(session, outputs, batches)

@@ -11,7 +11,7 @@ from mipack.couple.listing import listed
 from mipack.data.dataset import Dataset
 from mipack.errors import InputError
 from mipack.evaluate.compare import Evaluation, evaluate
-from mipack.graph.load import runnable, signature
+from mipack.graph.load import in_parts, signature
 from mipack.graph.stepper import frontier_bytes
 from mipack.material import Material
 from mipack.refit.bottom_up import bottom_up, local
@@ -84,13 +84,13 @@ def held_out_quality(material: Material, final: ir.Model) -> Evaluation | None:
     data = material.prepared.dataset
     if material.fit is None or data is None:
         return None
-    with runnable(material.prepared.model) as first, runnable(final) as second:
-        found = evaluate(
-            [("original", first), ("pruned", second)],
-            material.held_out,
-            mask=data.mask,
-            provider=material.provider,
-        )
+    models = [("original", material.prepared.model), ("pruned", final)]
+    found = evaluate(
+        [(name, in_parts(model)) for name, model in models],
+        material.held_out,
+        mask=data.mask,
+        provider=material.provider,
+    )
     return found.named(data.title)
 
 

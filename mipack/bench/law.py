@@ -22,7 +22,7 @@ from mipack.bench.profile import Profile, Step
 from mipack.couple.cost import Numbers, Widths, width_of
 from mipack.couple.solve import Coupling
 from mipack.errors import MipackError
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.layout import Term, find, leaves
 from mipack.runtime.session import Feeds, Session
 
@@ -243,6 +243,6 @@ def shapes_in(model: ir.Model, names: Sequence[str], feeds: Feeds) -> dict[str, 
         node.outputs[0].type = ir.TensorType(ir.DataType.INT64)
         other.graph.append(node)
         other.graph.outputs.append(node.outputs[0])
-    with runnable(other) as source:
-        found: dict[str, Any] = Session(source, optimize=False).run(feeds, list(wanted.values()))
+    session = Session(in_parts(other), optimize=False)
+    found: dict[str, Any] = session.run(feeds, list(wanted.values()))
     return {name: tuple(map(int, found[shape])) for name, shape in wanted.items()}

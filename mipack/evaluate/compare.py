@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from mipack.evaluate.changes import Changes, Watch
 from mipack.evaluate.fidelity import Fidelity, Tally
 from mipack.evaluate.metrics import METRICS, Metric, choose
 from mipack.evaluate.told import evaluation_blocks
-from mipack.runtime.session import Arrays, Session
+from mipack.runtime.session import Arrays, Session, Source
 from mipack.show.blocks import Block
 from mipack.show.shown import Shown
 
@@ -119,7 +118,7 @@ class Evaluation(Shown):
 
 
 def evaluate(
-    models: Sequence[tuple[str, bytes | Path]],
+    models: Sequence[tuple[str, Source]],
     batches: Iterable[Batch],
     *,
     metric: str | None = None,

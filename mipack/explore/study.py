@@ -12,7 +12,7 @@ import onnx_ir as ir
 from mipack.data.dataset import Batch, Dataset
 from mipack.evaluate.compare import Evaluation, evaluate
 from mipack.gather import collect, rotated
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.lossless import count
 from mipack.material import Material
 from mipack.options import PruneOptions, Stopwatch
@@ -32,28 +32,26 @@ class Judge:
         time."""
         self._material, self._test = material, test
         batches = self._batches() or material.held_out
-        with runnable(material.prepared.original) as source:
-            self._compared(source, batches[:1])
+        self._compared(material.prepared.original, batches[:1])
 
     def __call__(self, model: ir.Model) -> Evaluation | None:
         """A model against the original on all of it."""
         if self._test is None:
             return None
-        with runnable(model) as source:
-            return self._compared(source, self._batches()).named(self._test.title)
+        return self._compared(model, self._batches()).named(self._test.title)
 
     def _batches(self) -> Sequence[Batch]:
         return self._material.batches(self._test)
 
-    def _compared(self, model: bytes | Path, batches: Sequence[Batch]) -> Evaluation:
+    def _compared(self, model: ir.Model, batches: Sequence[Batch]) -> Evaluation:
         data = self._test or self._material.prepared.dataset
-        with runnable(self._material.prepared.original) as first:
-            return evaluate(
-                [("original", first), ("pruned", model)],
-                batches,
-                mask=data.mask if data else None,
-                provider=self._material.provider,
-            )
+        models = [("original", self._material.prepared.original), ("pruned", model)]
+        return evaluate(
+            [(name, in_parts(made)) for name, made in models],
+            batches,
+            mask=data.mask if data else None,
+            provider=self._material.provider,
+        )
 
 
 class Study:

@@ -15,7 +15,7 @@ from mipack.errors import InputError, MipackError
 from mipack.finish.attention import attentions, rescale, scales, unlike
 from mipack.finish.explicit import explicit
 from mipack.finish.order import DYNAMIC, FUSE, HALF, STATIC
-from mipack.graph.load import EXTERNAL_KEY, load, runnable, save
+from mipack.graph.load import EXTERNAL_KEY, in_parts, load, save
 from mipack.runtime.fusion import ATTENTION, MULTI_HEAD
 from mipack.runtime.session import Feeds, Session
 from mipack.runtime.workshop import work
@@ -198,8 +198,7 @@ def _declare_like(model: ir.Model, made: ir.Model) -> None:
 
 
 def _outputs(model: ir.Model, batches: Sequence[Feeds]) -> list[Any]:
-    with runnable(model) as source:
-        session = Session(source)
+    session = Session(in_parts(model))
     return [value for feeds in batches for value in session.run(feeds).values()]
 
 

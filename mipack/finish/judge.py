@@ -13,7 +13,7 @@ from mipack.data.dataset import Batch
 from mipack.errors import InputError, VerificationError
 from mipack.evaluate.compare import Evaluation, evaluate
 from mipack.gate import Drop, dropped
-from mipack.graph.load import runnable, signature, stored_bytes
+from mipack.graph.load import in_parts, signature, stored_bytes
 from mipack.records import Signature
 
 UNJUDGED = "not judged: there is no data"
@@ -111,13 +111,13 @@ class Judge:
         return self._stage(name, part, model, found, notes)
 
     def _compared(self, model: ir.Model) -> Evaluation:
-        with runnable(self._original) as first, runnable(model) as second:
-            return evaluate(
-                [("the original", first), ("this model", second)],
-                self._batches,
-                mask=self._mask,
-                provider=self._provider,
-            )
+        models = [("the original", self._original), ("this model", model)]
+        return evaluate(
+            [(name, in_parts(made)) for name, made in models],
+            self._batches,
+            mask=self._mask,
+            provider=self._provider,
+        )
 
     def _require_drop(self, name: str, found: Evaluation) -> None:
         if self._most is None:

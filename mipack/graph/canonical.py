@@ -14,7 +14,7 @@ import onnx_ir.passes.common as passes
 
 from mipack.errors import InputError
 from mipack.graph.bodies import unique_names
-from mipack.graph.load import EXTERNAL_KEY, INPUTS_KEY, runnable
+from mipack.graph.load import EXTERNAL_KEY, INPUTS_KEY, in_parts
 from mipack.graph.names import fresh_name
 from mipack.graph.sharing import one_weight, private_vectors
 from mipack.runtime.session import Arrays, Session
@@ -147,8 +147,7 @@ def _attrs(node: ir.Node) -> list[ir.Attr]:
 
 def _compute(graph: ir.Graph, results: list[ir.Value], ir_version: int) -> Arrays:
     part = ir.Model(ir.convenience.extract(graph, [], results), ir_version=ir_version)
-    with runnable(part) as source:
-        return Session(source, optimize=False).run({})
+    return Session(in_parts(part), optimize=False).run({})
 
 
 def _name(graph: ir.Graph) -> None:

@@ -11,21 +11,26 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from mipack.errors import InputError, UnsupportedError
 from mipack.graph.wellformed import require_graph
 from mipack.records import Dim, Signature, TensorSpec
+from mipack.runtime.session import Parts
 
 OLDEST_OPSET = 9
 EXTERNAL_ABOVE = 2_000_000_000
 """Protobuf refuses messages of 2 GiB; above this many bytes of weights they go beside the file."""
+HANDED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+HANDED_ABOVE = 4096
+"""Weights that a session is handed where they lie: of these types, of so many bytes."""
 INPUTS_KEY = "mipack.initializer_inputs"
 EXTERNAL_KEY = "mipack.external"
 
@@ -211,6 +216,35 @@ def runnable(model: ir.Model) -> Iterator[bytes | Path]:
         path = Path(folder) / "model.onnx"
         ir.save(model.clone(), path, external_data="model.data")
         yield path
+
+
+def in_parts(model: ir.Model, taps: Sequence[str] = ()) -> Parts:
+    """A model for a session of this process, with some inner values as further outputs: large
+    weights stay where they are, which is faster than a message and has no limit of 2 GB."""
+    overridable = {value.name for value in model.graph.inputs}
+    large = {
+        name: (value, value.const_value)
+        for name, value in model.graph.initializers.items()
+        if name not in overridable
+        and value.const_value is not None
+        and value.const_value.dtype in HANDED
+        and value.const_value.nbytes >= HANDED_ABOVE
+    }
+    weights = {name: np.ascontiguousarray(tensor.numpy()) for name, (_, tensor) in large.items()}
+    try:  # not on a clone: that takes sorted graphs only, which not every tool leaves
+        for name, (value, tensor) in large.items():
+            shape = ir.Shape(weights[name].shape)
+            value.const_value = ir.ExternalTensor(
+                "", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name
+            )
+        proto = to_proto(model)
+    finally:
+        for value, tensor in large.values():
+            value.const_value = tensor
+    have = {value.name for value in (*proto.graph.output, *proto.graph.input)}
+    new = [name for name in dict.fromkeys(taps) if name not in have]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in new)
+    return Parts(proto.SerializeToString(), weights)
 
 
 def stored_bytes(model: ir.Model) -> int:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from mipack.errors import InputError
 from mipack.graph.bodies import bodies, captured, reads, run_bodies
 from mipack.graph.exact import exact
-from mipack.graph.load import EXTERNAL_ABOVE, runnable, to_proto, weight_bytes
+from mipack.graph.load import in_parts
 from mipack.layout import Size
 from mipack.runtime.session import Arrays, Feeds, Session
 
@@ -140,23 +138,8 @@ def session_with(
     model: ir.Model, taps: Sequence[str], *, optimize: bool = True, provider: str = "cpu"
 ) -> Session:
     """A session whose outputs include some inner tensors."""
-    model = model if optimize else exact(model)
-    if weight_bytes(model) < EXTERNAL_ABOVE:
-        proto = to_proto(model)
-        _expose(proto, taps)
-        return Session(proto.SerializeToString(), optimize=optimize, provider=provider)
-    with runnable(model) as path:
-        assert isinstance(path, Path)
-        proto = onnx.load(path, load_external_data=False)
-        _expose(proto, taps)
-        onnx.save(proto, path)
-        return Session(path, optimize=optimize, provider=provider)
-
-
-def _expose(proto: onnx.ModelProto, taps: Sequence[str]) -> None:
-    have = {value.name for value in (*proto.graph.output, *proto.graph.input)}
-    new = [name for name in dict.fromkeys(taps) if name not in have]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in new)
+    parts = in_parts(model if optimize else exact(model), taps)
+    return Session(parts, optimize=optimize, provider=provider)
 
 
 def _derived(model: ir.Model) -> tuple[set[str], set[str]]:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from mipack.graph.adjust import make_overridable
 from mipack.graph.bodies import reads
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
@@ -71,8 +71,7 @@ class Stepper:
         part.opset_imports.update(self._model.graph.opset_imports)
         model = ir.Model(part, ir_version=self._model.ir_version)
         make_overridable(model, [name for name in fed if name in part.initializers])
-        with runnable(model) as source:
-            return Session(source)
+        return Session(in_parts(model))
 
     def _needed(self, outputs: Sequence[str]) -> list[str]:
         """The cached values that these outputs depend on."""

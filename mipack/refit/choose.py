@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from mipack.calibrate.sites import Array
 from mipack.calibrate.taps import Answers, BatchLike, crop
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.runtime.session import Session
 
 
@@ -72,8 +72,7 @@ def _surely_worse(values: Array, than: Array) -> bool:
 def divergence(model: ir.Model, known: Answers, batches: Sequence[BatchLike]) -> Array:
     """Nats of each sample between the original's answers and a model's: of all heads together that
     have as many rows as the first."""
-    with runnable(model) as source:
-        session = Session(source)
+    session = Session(in_parts(model))
     found = []
     for batch, want in zip(batches, known.outputs, strict=True):
         got = crop(session.run(batch.feeds, [head.name for head in known.heads]), batch)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,20 @@ def loaded_libraries() -> tuple[Path, ...]:
     return _LIBRARIES.get()
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A model in memory: its message, without the large weights, and these where they lie."""
+
+    message: bytes
+    weights: Arrays
+
+
+Source = bytes | Path | Parts
+
+
 class Session:
-    """A loaded model. `model` is serialized bytes, or a path where external data lies beside it.
+    """A loaded model. `model` is serialized bytes, the parts of one in memory, or a path where
+    external data lies beside it.
 
     `provider` is cpu, cuda or a provider's full name; the CPU takes what it cannot run, unless
     `strict`: then InputError says so. Raises UnsupportedError where the runtime has no kernel or
@@ -76,7 +89,7 @@ class Session:
 
     def __init__(
         self,
-        model: bytes | Path,
+        model: Source,
         *,
         optimize: bool = True,
         threads: int | None = None,
@@ -103,7 +116,7 @@ class Session:
             options.add_session_config_entry(f"{beside}file_name", f"{optimized.name}.data")
             options.add_session_config_entry(f"{beside}min_size_in_bytes", "64")
         registered(options, loaded_libraries())
-        source = model if isinstance(model, bytes) else str(model)
+        source = self._source(model, options)
         wanted = PROVIDERS.get(provider, provider)
         if strict and wanted != CPU:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -121,6 +134,17 @@ class Session:
         self.outputs = tuple(value.name for value in self._session.get_outputs())
         overridable = {value.name for value in self._session.get_overridable_initializers()}
         self._accepted = overridable.union(self.inputs)
+
+    def _source(self, model: Source, options: Any) -> bytes | str:
+        """What the runtime loads; weights are its own from then on, and stay as long as it does."""
+        if not isinstance(model, Parts):
+            return model if isinstance(model, bytes) else str(model)
+        from onnxruntime import OrtValue
+
+        self._weights = model.weights
+        values = [OrtValue.ortvalue_from_numpy(array) for array in model.weights.values()]
+        options.add_external_initializers(list(model.weights), values)
+        return model.message
 
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Arrays:
         """One run; feeds beyond the model's inputs are ignored.

@@ -25,7 +25,7 @@ from mipack.couple.solve import Coupling, Group
 from mipack.couple.zeros import silenced_by_weights
 from mipack.graph.adjust import ensure_bias, set_weight, value_of
 from mipack.graph.bodies import reads
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.graph.names import names_of, node_names
 from mipack.graph.stepper import Stepper
 from mipack.layout import Term, leaves
@@ -173,8 +173,7 @@ class Meter:
         for name, array in changed.items():
             if name in model.graph.initializers:
                 set_weight(model.graph, name, array)
-        with runnable(model) as source:
-            return Session(source)
+        return Session(in_parts(model))
 
 
 def replaced(

@@ -16,7 +16,7 @@ from mipack.calibrate.sites import Array
 from mipack.calibrate.taps import BatchLike
 from mipack.couple.solve import Coupling
 from mipack.errors import InputError, VerificationError
-from mipack.graph.load import runnable, signature
+from mipack.graph.load import in_parts, signature
 from mipack.layout import Term
 from mipack.refit.choose import Choice
 from mipack.result import Check
@@ -56,10 +56,7 @@ def verify_released(
     Raises VerificationError where it does not.
     """
     name = "signature: changed only where --allow-signature lets it"
-    sessions = []
-    for model in (wrapped, released):
-        with runnable(model) as source:
-            sessions.append(Session(source))
+    sessions = [Session(in_parts(model)) for model in (wrapped, released)]
     want = sessions[0].run(batch.feeds)
     got = sessions[1].run(kept_feeds(batch.feeds, coupling, keep))
     for output, value in got.items():
@@ -105,10 +102,7 @@ def _finite(original: ir.Model, final: ir.Model, batches: Sequence[BatchLike]) -
 
 def _not_finite(original: ir.Model, final: ir.Model, batches: Sequence[BatchLike]) -> str:
     """The first output that is finite in the original only, or has another shape; "" if none."""
-    sessions = []
-    for model in (original, final):
-        with runnable(model) as source:
-            sessions.append(Session(source))
+    sessions = [Session(in_parts(model)) for model in (original, final)]
     for batch in batches:
         before, after = (session.run(batch.feeds) for session in sessions)
         for key, value in before.items():

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from mipack.couple.solve import Coupling
 from mipack.errors import VerificationError
 from mipack.graph.exact import exact
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.runtime.session import Feeds, Session
 from mipack.surgery.keep import Keep
 from mipack.surgery.mask import masked
@@ -49,10 +49,7 @@ def prove(coupling: Coupling, keep: Keep, pruned: ir.Model, batches: Iterable[Fe
     Raises VerificationError where they disagree, naming the output and the error.
     """
     silent = masked(coupling, keep)
-    with runnable(exact(pruned)) as source:
-        ours = Session(source, optimize=False)
-    with runnable(exact(silent)) as source:
-        oracle = Session(source, optimize=False)
+    ours, oracle = (Session(in_parts(exact(m)), optimize=False) for m in (pruned, silent))
     tolerance = tolerance_of(coupling)
     errors: dict[str, float] = {}
     plain: dict[str, float] = {}
@@ -87,8 +84,7 @@ def tolerance_of(coupling: Coupling) -> float:
 
 def farthest(first: ir.Model, second: ir.Model, batches: Iterable[Feeds]) -> float:
     """The largest relative error of any output between two models of one signature."""
-    with runnable(exact(first)) as one, runnable(exact(second)) as other:
-        sessions = [Session(source, optimize=False) for source in (one, other)]
+    sessions = [Session(in_parts(exact(model)), optimize=False) for model in (first, second)]
     errors = [0.0]
     for feeds in batches:
         want, got = (session.run(feeds) for session in sessions)

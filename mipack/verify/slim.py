@@ -14,7 +14,7 @@ from mipack.data.synthetic import dim_sizes, resize_feeds
 from mipack.errors import InputError, MipackError
 from mipack.graph.exact import exact
 from mipack.graph.feeds import GROW, probed
-from mipack.graph.load import runnable, signature
+from mipack.graph.load import in_parts, signature
 from mipack.graph.probe import Probe
 from mipack.graph.unread import without_unread
 from mipack.records import Signature
@@ -80,10 +80,7 @@ def _resized(declared: Signature, feeds: Feeds) -> Iterator[Feeds]:
 
 def _worst(before: ir.Model, after: ir.Model, tried: Sequence[Feeds]) -> tuple[float, int]:
     """The largest error, and over how many runs: what the original refuses counts for nothing."""
-    sessions = []
-    for model in (before, after):
-        with runnable(exact(model)) as source:
-            sessions.append(Session(source, optimize=False))
+    sessions = [Session(in_parts(exact(model)), optimize=False) for model in (before, after)]
     worst, runs = 0.0, 0
     for feeds in tried:
         try:
