@@ -12,7 +12,8 @@ from laws.lawkit import Build
 from onnx import ModelProto, StringStringEntryProto, TensorProto, helper, numpy_helper
 
 from mipack.errors import InputError, UnsupportedError
-from mipack.graph.load import digest, from_proto, load, runnable, signature, to_proto
+from mipack.graph.adjust import make_overridable
+from mipack.graph.load import digest, from_proto, in_parts, load, runnable, signature, to_proto
 from mipack.runtime.session import Session
 
 
@@ -50,6 +51,65 @@ def output(path: Path) -> np.ndarray:
     with runnable(load(path)) as source:
         (y,) = Session(source).run({"x": np.ones((3, 16), np.float32)}).values()
     return y
+
+
+# ---------------------------------------------------------------- what a session is handed
+
+
+def conv_and_more(half: bool) -> ModelProto:
+    """A convolution, products of floats or halves, and a weight that feeds may replace."""
+    b = Build(x=("B", 3, 8, 8))
+    flat = b.Reshape(b.Relu(b.conv("x", 3, 16, 3)), [0, -1])
+    dense = b.lin(b.Cast(flat, to=TensorProto.FLOAT16) if half else flat, 16 * 64, 12)
+    proto = b.proto([dense], 18)
+    if half:
+        for tensor in proto.graph.initializer:
+            if list(tensor.dims)[-1:] == [12]:
+                array = numpy_helper.to_array(tensor).astype(np.float16)
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        proto.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    return proto
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize("half", [True, False])
+def test_a_model_in_parts_answers_as_its_file_does(half: bool, optimize: bool) -> None:
+    model = from_proto(conv_and_more(half))
+    before = [value.const_value for value in model.graph.initializers.values()]
+    parts = in_parts(model)
+    handed = {array.dtype.name for array in parts.weights.values()}
+    assert handed == ({"float16"} if half else {"float32"})
+    assert len(parts.message) < sum(a.nbytes for a in parts.weights.values())
+    feeds = {"x": np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)}
+    with runnable(model) as source:
+        (want,) = Session(source, optimize=optimize).run(feeds).values()
+    (got,) = Session(parts, optimize=optimize).run(feeds).values()
+    np.testing.assert_array_equal(got, want)
+    after = [value.const_value for value in model.graph.initializers.values()]
+    assert all(one is other for one, other in zip(before, after, strict=True))
+
+
+def test_weights_that_a_run_may_replace_stay_in_the_message() -> None:
+    model = from_proto(conv_and_more(False))
+    name = max(
+        model.graph.initializers, key=lambda n: model.graph.initializers[n].const_value.nbytes
+    )  # type: ignore[union-attr]
+    make_overridable(model, [name])
+    parts = in_parts(model)
+    assert name not in parts.weights
+    session, feeds = Session(parts), {"x": np.ones((2, 3, 8, 8), np.float32)}
+    (plain,) = session.run(feeds).values()
+    nothing = np.zeros_like(model.graph.initializers[name].const_value.numpy())  # type: ignore[union-attr]
+    (other,) = session.run({**feeds, name: nothing}).values()
+    assert plain.std(axis=1).max() > 0 and not np.array_equal(plain, other)
+
+
+def test_inner_values_of_a_model_in_parts_are_outputs_on_request() -> None:
+    model = from_proto(small())
+    inner = next(iter(model.graph)).outputs[0].name or ""
+    session = Session(in_parts(model, [inner, inner]))
+    assert session.outputs.count(inner) == 1
+    assert session.run({"x": np.ones((2, 16), np.float32)})[inner].shape == (2, 24)
 
 
 # ---------------------------------------------------------------- what is kept
