@@ -81,6 +81,8 @@ class Meter:
         self._start = {name: value_of(graph, name) for name in fed}
         self._nodes = list(graph)
         self._order = {node: k for k, node in enumerate(self._nodes)}
+        made = {value.name for node in graph for value in node.outputs}
+        self._heads = [h.name for h in known.heads if h.name in made]  # the others never change
         self._walk, self._at = self._from_the_start(), 0
         self._rest: tuple[Term, Session | None] | None = None
 
@@ -136,8 +138,8 @@ class Meter:
             self._walk.move_before(self._nodes[first])
         self._at = first
         if self._rest is None or self._rest[0] != group.atom:
-            names = [head.name for head in self._known.heads]
-            behind = [name for name in names if name not in self._walk.values[0]]
+            before = self._walk.values[0].keys()
+            behind = [name for name in self._heads if name not in before]
             rest = self._walk.session(behind, list(changed)) if behind else None
             self._rest = group.atom, rest
         return self._rest[1], self._walk.values

@@ -166,6 +166,18 @@ def test_every_output_counts_wherever_it_is_made(first: str) -> None:
         assert_measured(toy, toy.group(name))
 
 
+def test_an_output_that_no_node_makes_is_left_out() -> None:
+    """It is a weight, which the file returns as it is."""
+    net = Net(8)
+    x = net.input("x", ("batch", 6))
+    answer = net.dense(net.relu(net.dense(x, 6, 10, name="a")), 10, 3, name="last")
+    table = net.weight("table", (4, 5))
+    feeds = [{"x": net.rng.normal(size=(64, 6)).astype(np.float32)}]
+    toy = Toy(net.proto({answer: ("batch", 3), table: (4, 5)}), feeds)
+    assert len(toy.known.heads) == 2
+    assert_measured(toy, toy.group("a"))
+
+
 def test_what_no_head_depends_on_costs_nothing() -> None:
     net = Net(8)
     x = net.input("x", ("batch", 6))
