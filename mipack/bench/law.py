@@ -130,10 +130,11 @@ class Law:
         self._fixed, self._steps = fixed, tuple(steps)
         self._known: list[dict[tuple[int, ...], float]] = [{} for _ in self._steps]
         self._whole = [tuple(width_of(a, {}) for a in ratio.atoms) for _, ratio in self._steps]
+        self._atoms = [tuple(map(find, ratio.atoms)) for _, ratio in self._steps]
         self._of: dict[Term, list[int]] = {}
-        for index, (_, ratio) in enumerate(self._steps):
-            for atom in ratio.atoms:
-                self._of.setdefault(find(atom), []).append(index)
+        for index, atoms in enumerate(self._atoms):
+            for atom in dict.fromkeys(atoms):
+                self._of.setdefault(atom, []).append(index)
         self.full = self.total({})
 
     def total(self, widths: Widths) -> int:
@@ -141,25 +142,32 @@ class Law:
         widths = {find(atom): width for atom, width in widths.items()}
         changed = {index for atom in widths for index in self._of.get(atom, ())}
         seconds = [
-            self._step(i, widths) if i in changed else t for i, (t, _) in enumerate(self._steps)
+            self._step(i, self._at(i, widths)) if i in changed else taken
+            for i, (taken, _) in enumerate(self._steps)
         ]
         return round(NANO * (self._fixed + sum(seconds)))
 
     def curve(self, atom: Term, widths: Widths, candidates: Numbers) -> Numbers:
         """See `Measure.curve`."""
         widths, atom = {find(a): width for a, width in widths.items()}, find(atom)
-        found = [
-            sum(self._step(i, {**widths, atom: int(c)}) for i in self._of.get(atom, ()))
-            for c in candidates
-        ]
-        return NANO * np.asarray(found, float)
+        found = np.zeros(len(candidates))
+        for index in self._of.get(atom, ()):
+            own = [each is atom for each in self._atoms[index]]
+            at = self._at(index, widths)
+            for k, width in enumerate(candidates.tolist()):
+                here = tuple(width if o else w for o, w in zip(own, at, strict=True))
+                found[k] += self._step(index, here)
+        return NANO * found
 
-    def _step(self, index: int, widths: Widths) -> float:
-        seconds, ratio = self._steps[index]
-        pairs = zip(ratio.atoms, self._whole[index], strict=True)
-        at = tuple(widths.get(find(atom), full) for atom, full in pairs)
+    def _at(self, index: int, widths: Widths) -> tuple[int, ...]:
+        """The widths of a step's atoms."""
+        pairs = zip(self._atoms[index], self._whole[index], strict=True)
+        return tuple(widths.get(atom, full) for atom, full in pairs)
+
+    def _step(self, index: int, at: tuple[int, ...]) -> float:
         known = self._known[index]
         if at not in known:
+            seconds, ratio = self._steps[index]
             known[at] = seconds * ratio.at(at)
         return known[at]
 
@@ -206,12 +214,16 @@ def _contractions(
 ) -> list[ir.Node]:
     """The contractions that a step does: those between its results and what it reads.
 
-    One of the step's own op is all of it: beyond it names may be those of a blocked layout.
+    One of the step's own op is all of it: beyond it names may be those of a blocked layout. None
+    where the way back passes what the step reads by: it then does not do what lies there.
     """
     found: dict[ir.Node, None] = {}
+    past = {value.name for value in coupling.model.graph.inputs}.difference(step.inputs)
     seen, waiting = set(step.inputs), [name for name in step.outputs if name in producers]
     while waiting:
         name = waiting.pop()
+        if name in past:
+            return []
         node = producers.get(name)
         if name in seen or node is None or node in found:
             continue

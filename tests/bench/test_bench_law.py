@@ -197,6 +197,22 @@ def test_the_law_adds_up_steps_and_what_stays() -> None:
     assert curve.tolist() == pytest.approx([0, 2.5e6, 5e6])
 
 
+def test_a_step_does_not_do_what_lies_beside_what_it_reads() -> None:
+    """Back from a joined stream to one branch of it, the other leads to the model's input."""
+    graph = NET.coupling.model.graph
+    joined = next(
+        n.outputs[0].name for n in graph if n.op_type == "Relu" and n.inputs[0].name == "join"
+    )  # type: ignore[union-attr]
+    asked: list[Solo] = []
+    steps = (Step("ReorderOutput", ("outer",), (joined or "",), 1e-3),)
+    law = law_of(
+        NET.coupling, Profile(steps, 1e-3), shapes(NET), lambda op: asked.append(op) or 1.0, {}
+    )
+    assert not asked
+    assert law.total({NET.group("stem").atom: 1}) == law.full
+    assert law.total({NET.group("wide").atom: 8}) == pytest.approx(law.full / 2)
+
+
 def test_a_profiler_that_takes_time_itself_is_scaled_away() -> None:
     toy = mlp(8, 20, 4)
     steps = (Step("MatMul", ("x", "fc0.w"), ("fc0",), 8e-3),)
