@@ -37,6 +37,8 @@ from mipack.timing import Clock, Race
 
 CORRECTIONS = 3
 """Rounds in which a target is moved after the first cut was measured."""
+NEARER = 0.01
+"""A measured time this near to the budget, relative, is not corrected."""
 SMALL = 1e-3
 """A bias of a model that is only measured."""
 TRIALS, CLOSE = 7, 0.02
@@ -105,10 +107,19 @@ class _Trial:
         return self.excess <= 0 and (self.race is None or self.race.holds)
 
     @property
+    def done(self) -> bool:
+        """Whether another could hardly be told to be better."""
+        noise = 0.0 if self.race is None else self.race.ratio.noise
+        return self.holds and abs(self._off) <= max(NEARER, noise)
+
+    @property
     def rank(self) -> tuple[bool, int, bool, float]:
-        """The least is best: within all budgets, then near to that of time."""
-        off = 0.0 if self.race is None else self.race.ratio.value / self.race.share - 1
-        return not self.holds, max(self.excess, 0), off > 0, abs(off)
+        """The least is best: within all budgets, then not above that of time and near to it."""
+        return not self.holds, max(self.excess, 0), self._off > NEARER, abs(self._off)
+
+    @property
+    def _off(self) -> float:
+        return 0.0 if self.race is None else self.race.ratio.value / self.race.share - 1
 
 
 def _corrected(
@@ -131,7 +142,7 @@ def _corrected(
         if trials and widths == trials[-1].widths:
             break
         trials.append(_tried(material, decider, (aims, asked), widths, clock))
-        if trials[-1].holds:
+        if trials[-1].done:
             break
         aims = _moved(decider.cost, aims, trials)
     if clock is not None:

@@ -106,6 +106,12 @@ def test_a_wrong_prediction_is_corrected(
     assert len(MadeUp.races) <= 2 + settle.CORRECTIONS
 
 
+def test_a_cut_within_the_tolerance_is_still_brought_nearer(machine: Callable[..., None]) -> None:
+    machine(lambda share: 1.025 * share)
+    cut(latency=0.7)
+    assert MadeUp.races[0] > 0.7 * (1 + settle.NEARER) >= MadeUp.races[-1]
+
+
 def test_time_below_the_floor_says_the_floor(machine: Callable[..., None]) -> None:
     machine()
     with pytest.raises(InputError, match=r"0\.0500 of the latency.*leaves 0\.[1-9]") as caught:
