@@ -35,7 +35,7 @@ from mipack.surgery.cut import cut
 from mipack.surgery.keep import Keep
 from mipack.timing import Clock, Race
 
-CORRECTIONS = 3
+CORRECTIONS = 5
 """Rounds in which a target is moved after the first cut was measured."""
 NEARER = 0.01
 """A measured time this near to the budget, relative, is not corrected."""
