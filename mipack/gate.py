@@ -31,9 +31,8 @@ def drop(material: Material, model: ir.Model) -> Drop:
 
     Raises InputError where no output can be compared, or labels and outputs do not fit together.
     """
-    models = [("original", material.prepared.original), ("pruned", model)]
     found = evaluate(
-        [(name, in_parts(made)) for name, made in models],
+        [("original", in_parts(material.prepared.original)), ("pruned", in_parts(model))],
         material.batches(material.gate),
         mask=material.gate.mask if material.gate else None,
         provider=material.provider,

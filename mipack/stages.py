@@ -84,9 +84,8 @@ def held_out_quality(material: Material, final: ir.Model) -> Evaluation | None:
     data = material.prepared.dataset
     if material.fit is None or data is None:
         return None
-    models = [("original", material.prepared.model), ("pruned", final)]
     found = evaluate(
-        [(name, in_parts(model)) for name, model in models],
+        [("original", in_parts(material.prepared.model)), ("pruned", in_parts(final))],
         material.held_out,
         mask=data.mask,
         provider=material.provider,

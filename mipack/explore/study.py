@@ -45,9 +45,9 @@ class Judge:
 
     def _compared(self, model: ir.Model, batches: Sequence[Batch]) -> Evaluation:
         data = self._test or self._material.prepared.dataset
-        models = [("original", self._material.prepared.original), ("pruned", model)]
+        original = self._material.prepared.original
         return evaluate(
-            [(name, in_parts(made)) for name, made in models],
+            [("original", in_parts(original)), ("pruned", in_parts(model))],
             batches,
             mask=data.mask if data else None,
             provider=self._material.provider,

@@ -111,9 +111,8 @@ class Judge:
         return self._stage(name, part, model, found, notes)
 
     def _compared(self, model: ir.Model) -> Evaluation:
-        models = [("the original", self._original), ("this model", model)]
         return evaluate(
-            [(name, in_parts(made)) for name, made in models],
+            [("the original", in_parts(self._original)), ("this model", in_parts(model))],
             self._batches,
             mask=self._mask,
             provider=self._provider,

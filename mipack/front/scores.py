@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ from mipack.data.dataset import Batch, Dataset, ReadOptions
 from mipack.errors import InputError
 from mipack.evaluate import compare
 from mipack.front.inputs import opened
-from mipack.graph.load import runnable
+from mipack.graph.load import in_parts
 from mipack.prepare import Data, Source, open_model, path_of
-from mipack.runtime.session import working_provider
+from mipack.runtime.session import Parts, working_provider
 
 if TYPE_CHECKING:
     from mipack.options import Progress
@@ -44,26 +43,22 @@ def evaluate(
     if progress is not None:
         for line in source.dataset.description:
             progress.note(line)
-    with ExitStack() as stack:
-        return compare.evaluate(
-            [
-                _named(source, fallback, stack)
-                for source, fallback in ((model, "original"), (pruned, "pruned"))
-            ],
-            _batches(source.dataset, batch_size, progress),
-            metric=metric,
-            output=output,
-            mask=source.dataset.mask,
-            provider=working_provider(provider),
-        )
+    return compare.evaluate(
+        [_named(model, "original"), _named(pruned, "pruned")],
+        _batches(source.dataset, batch_size, progress),
+        metric=metric,
+        output=output,
+        mask=source.dataset.mask,
+        provider=working_provider(provider),
+    )
 
 
-def _named(model: Source | str, fallback: str, stack: ExitStack) -> tuple[str, bytes | Path]:
+def _named(model: Source | str, fallback: str) -> tuple[str, Path | Parts]:
     """A model as the runtime takes it, called by its path if it has one."""
     path = path_of(model)
     if path is not None:
         return str(path), path
-    return fallback, stack.enter_context(runnable(open_model(model)))
+    return fallback, in_parts(open_model(model))
 
 
 def _batches(dataset: Dataset, size: int, progress: Progress | None) -> Iterator[Batch]:

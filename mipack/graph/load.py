@@ -23,14 +23,16 @@ import onnx_ir as ir
 from mipack.errors import InputError, UnsupportedError
 from mipack.graph.wellformed import require_graph
 from mipack.records import Dim, Signature, TensorSpec
-from mipack.runtime.session import Parts
+from mipack.runtime.session import Parts, Weight
 
 OLDEST_OPSET = 9
 EXTERNAL_ABOVE = 2_000_000_000
 """Protobuf refuses messages of 2 GiB; above this many bytes of weights they go beside the file."""
 HANDED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+"""Weights of these types a session is handed where they lie, from `HANDED_ABOVE` bytes on."""
+HANDED_TOO = (ir.DataType.BFLOAT16, ir.DataType.INT8, ir.DataType.UINT8)
+"""These only where the message would be too large: some quantised kernels refuse it."""
 HANDED_ABOVE = 4096
-"""Weights that a session is handed where they lie: of these types, of so many bytes."""
 INPUTS_KEY = "mipack.initializer_inputs"
 EXTERNAL_KEY = "mipack.external"
 
@@ -220,20 +222,26 @@ def runnable(model: ir.Model) -> Iterator[bytes | Path]:
 
 def in_parts(model: ir.Model, taps: Sequence[str] = ()) -> Parts:
     """A model for a session of this process, with some inner values as further outputs: large
-    weights stay where they are, which is faster than a message and has no limit of 2 GB."""
+    weights stay where they are, which is faster than in a message and not bound to its 2 GB."""
     overridable = {value.name for value in model.graph.inputs}
+    live = _live(model.graph, taps)
+    kinds = HANDED if weight_bytes(model) < EXTERNAL_ABOVE else (*HANDED, *HANDED_TOO)
     large = {
         name: (value, value.const_value)
         for name, value in model.graph.initializers.items()
         if name not in overridable
+        and value in live  # the runtime forgets the others before it is handed any
         and value.const_value is not None
-        and value.const_value.dtype in HANDED
+        and value.const_value.dtype in kinds
         and value.const_value.nbytes >= HANDED_ABOVE
     }
-    weights = {name: np.ascontiguousarray(tensor.numpy()) for name, (_, tensor) in large.items()}
+    weights = {
+        name: Weight(np.ascontiguousarray(tensor.numpy()), int(tensor.dtype))
+        for name, (_, tensor) in large.items()
+    }
     try:  # not on a clone: that takes sorted graphs only, which not every tool leaves
         for name, (value, tensor) in large.items():
-            shape = ir.Shape(weights[name].shape)
+            shape = ir.Shape(weights[name].array.shape)
             value.const_value = ir.ExternalTensor(
                 "", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name
             )
@@ -245,6 +253,22 @@ def in_parts(model: ir.Model, taps: Sequence[str] = ()) -> Parts:
     new = [name for name in dict.fromkeys(taps) if name not in have]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in new)
     return Parts(proto.SerializeToString(), weights)
+
+
+def _live(graph: ir.Graph, taps: Sequence[str]) -> set[ir.Value]:
+    """Every value that an output, or a value of these names, hangs on."""
+    from mipack.graph.bodies import reads  # which itself writes models
+
+    wanted = set(taps)
+    live: set[ir.Value] = set()
+    waiting = [*graph.outputs, *(v for node in graph for v in node.outputs if v.name in wanted)]
+    while waiting:
+        value = waiting.pop()
+        if value not in live:
+            live.add(value)
+            node = value.producer()
+            waiting += reads(node) if node is not None else []
+    return live
 
 
 def stored_bytes(model: ir.Model) -> int:

@@ -68,11 +68,25 @@ def loaded_libraries() -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Weight:
+    """An array, and the number of its type in ONNX, for NumPy has not all of them."""
+
+    array: np.ndarray[Any, Any]
+    kind: int
+
+    @property
+    def plain(self) -> np.ndarray[Any, Any]:
+        """The same bytes as a type of NumPy's own."""
+        own = self.array.dtype.isbuiltin == 1
+        return self.array if own else self.array.view(f"u{self.array.itemsize}")
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """A model in memory: its message, without the large weights, and these where they lie."""
 
     message: bytes
-    weights: Arrays
+    weights: Mapping[str, Weight]
 
 
 Source = bytes | Path | Parts
@@ -142,7 +156,10 @@ class Session:
         from onnxruntime import OrtValue
 
         self._weights = model.weights
-        values = [OrtValue.ortvalue_from_numpy(array) for array in model.weights.values()]
+        values = [
+            OrtValue.ortvalue_from_numpy_with_onnx_type(weight.plain, weight.kind)
+            for weight in model.weights.values()
+        ]
         options.add_external_initializers(list(model.weights), values)
         return model.message
 

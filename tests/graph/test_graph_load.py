@@ -12,6 +12,7 @@ from laws.lawkit import Build
 from onnx import ModelProto, StringStringEntryProto, TensorProto, helper, numpy_helper
 
 from mipack.errors import InputError, UnsupportedError
+from mipack.graph import load as files
 from mipack.graph.adjust import make_overridable
 from mipack.graph.load import digest, from_proto, in_parts, load, runnable, signature, to_proto
 from mipack.runtime.session import Session
@@ -77,9 +78,9 @@ def test_a_model_in_parts_answers_as_its_file_does(half: bool, optimize: bool) -
     model = from_proto(conv_and_more(half))
     before = [value.const_value for value in model.graph.initializers.values()]
     parts = in_parts(model)
-    handed = {array.dtype.name for array in parts.weights.values()}
+    handed = {weight.array.dtype.name for weight in parts.weights.values()}
     assert handed == ({"float16"} if half else {"float32"})
-    assert len(parts.message) < sum(a.nbytes for a in parts.weights.values())
+    assert len(parts.message) < sum(w.array.nbytes for w in parts.weights.values())
     feeds = {"x": np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)}
     with runnable(model) as source:
         (want,) = Session(source, optimize=optimize).run(feeds).values()
@@ -87,6 +88,26 @@ def test_a_model_in_parts_answers_as_its_file_does(half: bool, optimize: bool) -
     np.testing.assert_array_equal(got, want)
     after = [value.const_value for value in model.graph.initializers.values()]
     assert all(one is other for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8])
+def test_weights_of_other_types_are_handed_over_where_no_message_holds_them(
+    kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(1).integers(0, 9, size=(16, 512)).reshape(-1).tolist()
+    stored = helper.make_tensor("w", kind, [16, 512], values)
+    b = Build(x=("B", 16))
+    proto = b.proto([b.MatMul("x", b.Cast("w", to=TensorProto.FLOAT))], 18)
+    proto.graph.initializer.append(stored)
+    model, feeds = from_proto(proto), {"x": np.ones((3, 16), np.float32)}
+    assert not in_parts(model).weights
+    with runnable(model) as source:
+        (want,) = Session(source).run(feeds).values()
+    monkeypatch.setattr(files, "EXTERNAL_ABOVE", 1000)
+    parts = in_parts(model)
+    assert list(parts.weights) == ["w"]
+    (got,) = Session(parts).run(feeds).values()
+    np.testing.assert_array_equal(got, want)
 
 
 def test_weights_that_a_run_may_replace_stay_in_the_message() -> None:
